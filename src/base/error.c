@@ -36,8 +36,13 @@ enum hkv_err error_wrap(enum hkv_err err, const char *format, ...)
     va_start(args, format);
     int n = vsnprintf(text.text, sizeof text.text, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof text.text - 1)
-        (void)snprintf(text.text + n, sizeof text.text - (size_t)n, ": %s", last.text);
+    if (n >= 0 && (size_t)n + 3 < sizeof text.text) {
+        size_t room = sizeof text.text - (size_t)n - 3, length = strlen(last.text);
+        if (length > room) length = room;
+        memcpy(text.text + n, ": ", 2);
+        memcpy(text.text + n + 2, last.text, length);
+        text.text[(size_t)n + 2 + length] = '\0';
+    }
     last = text;
     return err;
 }
