@@ -29,6 +29,7 @@ enum env_thread {
     ENV_NETWORK, /* protocol sessions, timers; never touches the disk, never waits */
     ENV_REPLICA, /* owner of the store's write connection */
     ENV_WORKER,  /* any of the workers: signatures, hashing, value files */
+    ENV_CALLBACK, /* the one thread that runs callbacks of the application */
 };
 
 struct env_ops {

@@ -1,0 +1,249 @@
+#include "node/identity.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "crypto/ed25519.h"
+
+#define PRIVATE_FILE_MAX 4096
+
+static enum hkv_err disk_error(const char *what, const char *path)
+{
+    int code = errno;
+    enum hkv_err err = code == ENOSPC || code == EDQUOT  ? HKV_E_DISK_FULL
+                       : code == EACCES || code == EPERM ? HKV_E_PERMISSION
+                                                         : HKV_E_DISK;
+    return error_set(err, "%s: cannot %s: %s", path, what, strerror(code));
+}
+
+/* Creates `path` and its missing parents. */
+static enum hkv_err make_directories(char *path)
+{
+    for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        int rc = mkdir(path, 0700);
+        if (rc != 0 && errno != EEXIST) {
+            enum hkv_err err = disk_error("create this directory", path);
+            *slash = '/';
+            return err;
+        }
+        *slash = '/';
+    }
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) return disk_error("create this directory", path);
+    struct stat st;
+    if (stat(path, &st) != 0) return disk_error("look at this directory", path);
+    if (!S_ISDIR(st.st_mode)) return error_set(HKV_E_INVALID, "%s: is not a directory; give another data_dir", path);
+    return HKV_OK;
+}
+
+enum hkv_err data_dir_path(const struct data_dir *dir, const char *name, struct buf *out)
+{
+    TRY(buf_append_slice(out, slice_of_text(dir->path)));
+    TRY(buf_append_byte(out, '/'));
+    TRY(buf_append_slice(out, slice_of_text(name)));
+    TRY(buf_append_byte(out, '\0'));
+    out->len--;
+    return HKV_OK;
+}
+
+static enum hkv_err take_lock(struct data_dir *dir, const char *path)
+{
+    dir->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (dir->lock_fd < 0) return disk_error("open the lock file", path);
+    if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) == 0) return HKV_OK;
+    if (errno == EWOULDBLOCK)
+        return error_set(HKV_E_LOCKED, "%s: another process has this store open; stop it or give another data_dir", dir->path);
+    return disk_error("take the lock", path);
+}
+
+enum hkv_err data_dir_open(struct data_dir *dir, const char *path)
+{
+    static const char *const folders[] = {"keys", "docs", "blobs"};
+    struct buf at = {0};
+    enum hkv_err err = HKV_OK;
+    *dir = (struct data_dir){.lock_fd = -1};
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    if (length == 0) return error_set(HKV_E_INVALID, "data_dir is empty; name a directory");
+    if (length > PATH_MAX - 128) return error_set(HKV_E_INVALID, "data_dir is longer than a path may be");
+    dir->path = strndup(path, length);
+    if (dir->path == NULL) return error_set(HKV_E_NOMEM, "no memory to open %s", path);
+    err = make_directories(dir->path);
+    for (size_t i = 0; err == HKV_OK && i < sizeof folders / sizeof folders[0]; i++) {
+        buf_clear(&at);
+        err = data_dir_path(dir, folders[i], &at);
+        if (err == HKV_OK) err = make_directories((char *)at.data);
+    }
+    if (err == HKV_OK) {
+        buf_clear(&at);
+        err = data_dir_path(dir, "lock", &at);
+        if (err == HKV_OK) err = take_lock(dir, (char *)at.data);
+    }
+    buf_fini(&at);
+    if (err != HKV_OK) data_dir_close(dir);
+    return err;
+}
+
+void data_dir_close(struct data_dir *dir)
+{
+    if (dir->lock_fd >= 0) (void)close(dir->lock_fd);
+    free(dir->path);
+    *dir = (struct data_dir){.lock_fd = -1};
+}
+
+static enum hkv_err read_all(int fd, const char *path, struct buf *out)
+{
+    for (;;) {
+        TRY(buf_reserve(out, 512));
+        ssize_t n = read(fd, out->data + out->len, 512);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return disk_error("read it", path);
+        if (n == 0) return HKV_OK;
+        out->len += (size_t)n;
+        if (out->len > PRIVATE_FILE_MAX)
+            return error_set(HKV_E_FORMAT, "%s: is longer than %d bytes and no file of ours", path, PRIVATE_FILE_MAX);
+    }
+}
+
+enum hkv_err private_file_read(const struct data_dir *dir, const char *name, struct buf *out)
+{
+    struct buf at = {0};
+    struct stat st;
+    int fd = -1;
+    enum hkv_err err = data_dir_path(dir, name, &at);
+    if (err != HKV_OK) goto out;
+    const char *path = (const char *)at.data;
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        err = errno == ENOENT ? HKV_E_NOT_FOUND : disk_error("open it", path);
+        goto out;
+    }
+    if (fstat(fd, &st) != 0) {
+        err = disk_error("look at it", path);
+    } else if ((st.st_mode & 077) != 0) {
+        err = error_set(HKV_E_PERMISSION, "%s: mode %04o lets others use it; run chmod 600 %s", path,
+                        (unsigned)st.st_mode & 07777u, path);
+    } else {
+        err = read_all(fd, path, out);
+    }
+out:
+    if (fd >= 0) (void)close(fd);
+    buf_fini(&at);
+    return err;
+}
+
+enum hkv_err key_file_read(const struct data_dir *dir, const char *name, struct secret_key *out)
+{
+    struct buf content = {0};
+    enum hkv_err err = private_file_read(dir, name, &content);
+    if (err == HKV_OK) {
+        struct slice text = buf_slice(&content);
+        while (text.len > 0 && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r')) text.len--;
+        if (secret_key_parse(name, text, out) != HKV_OK)
+            err = error_set(HKV_E_FORMAT, "%s/%s: is not 64 hex digits and a newline; restore it from a backup", dir->path,
+                            name);
+    }
+    if (content.data != NULL) secret_wipe(content.data, content.cap);
+    buf_fini(&content);
+    return err;
+}
+
+static enum hkv_err sync_folder_of(const char *path)
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t length = slash == NULL || slash == path ? 1 : (size_t)(slash - path);
+    if (length >= sizeof folder) return error_set(HKV_E_DISK, "%s: the path is too long", path);
+    memcpy(folder, slash == NULL ? "." : path, length);
+    folder[length] = '\0';
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return disk_error("open this directory", folder);
+    enum hkv_err err = fsync(fd) == 0 ? HKV_OK : disk_error("sync this directory", folder);
+    (void)close(fd);
+    return err;
+}
+
+static enum hkv_err write_all(int fd, const char *path, struct slice content)
+{
+    while (content.len > 0) {
+        ssize_t n = write(fd, content.data, content.len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return disk_error("write it", path);
+        content = slice_part(content, (size_t)n, content.len);
+    }
+    return fsync(fd) == 0 ? HKV_OK : disk_error("sync it", path);
+}
+
+enum hkv_err private_file_write(const struct data_dir *dir, const char *name, struct slice content)
+{
+    struct buf final = {0}, temporary = {0};
+    enum hkv_err err = data_dir_path(dir, name, &final);
+    if (err == HKV_OK) err = buf_append(&temporary, final.data, final.len);
+    if (err == HKV_OK) err = buf_append(&temporary, ".new", 5);
+    if (err != HKV_OK) goto out;
+    const char *path = (const char *)temporary.data;
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        err = disk_error("create it", path);
+        goto out;
+    }
+    err = write_all(fd, path, content);
+    (void)close(fd);
+    if (err == HKV_OK && rename(path, (const char *)final.data) != 0) err = disk_error("rename it", path);
+    if (err == HKV_OK) err = sync_folder_of(path);
+out:
+    buf_fini(&final);
+    buf_fini(&temporary);
+    return err;
+}
+
+enum hkv_err key_file_write(const struct data_dir *dir, const char *name, const struct secret_key *secret)
+{
+    char text[ID_TEXT_MAX + 1];
+    (void)id_format(secret->bytes, text);
+    text[ID_TEXT_MAX - 1] = '\n';
+    enum hkv_err err = private_file_write(dir, name, slice_of(text, ID_TEXT_MAX));
+    secret_wipe(text, sizeof text);
+    return err;
+}
+
+enum hkv_err private_file_remove(const struct data_dir *dir, const char *name)
+{
+    struct buf at = {0};
+    enum hkv_err err = data_dir_path(dir, name, &at);
+    if (err == HKV_OK && unlink((const char *)at.data) != 0 && errno != ENOENT)
+        err = disk_error("remove it", (const char *)at.data);
+    if (err == HKV_OK) err = sync_folder_of((const char *)at.data);
+    buf_fini(&at);
+    return err;
+}
+
+enum hkv_err secret_resolve(const struct data_dir *dir, const char *name, const char *option_name, const char *option,
+                            struct secret_key *out, bool *found)
+{
+    struct secret_key configured;
+    *found = true;
+    if (option != NULL) TRY(secret_key_parse(option_name, slice_of_text(option), &configured));
+    enum hkv_err err = key_file_read(dir, name, out);
+    if (err == HKV_E_NOT_FOUND && option == NULL) {
+        *found = false;
+        return HKV_OK;
+    }
+    if (err == HKV_E_NOT_FOUND) {
+        *out = configured;
+        err = key_file_write(dir, name, out);
+    } else if (err == HKV_OK && option != NULL && memcmp(out->bytes, configured.bytes, ID_BYTES) != 0) {
+        err = error_set(HKV_E_IDENTITY,
+                        "the configured %s differs from the one in %s/%s; remove the setting, or give another data_dir",
+                        option_name, dir->path, name);
+    }
+    if (option != NULL) secret_wipe(&configured, sizeof configured);
+    return err;
+}
