@@ -12,9 +12,9 @@
 /* Hash of the whole of `data`. */
 void blake3_hash(struct slice data, struct hash *out);
 
-/* Chaining value of a subtree: `data` starts at chunk `start_chunk` of its blob. `is_root`: the subtree is the whole blob
- * (start_chunk 0), and the value is the blob's hash. Empty data only with `is_root`. At most 2^ctz(start_chunk) chunks when
- * start_chunk > 0. */
+/* Chaining value of a subtree: `data` starts at chunk `start_chunk` of its blob. `is_root`: the subtree is the whole
+ * blob (start_chunk 0), and the value is the blob's hash. Empty data only with `is_root`. At most 2^ctz(start_chunk)
+ * chunks when start_chunk > 0. */
 void blake3_subtree(struct slice data, uint64_t start_chunk, bool is_root, struct hash *out);
 
 /* Chaining value of a parent; with `is_root` the blob's hash. */
@@ -26,7 +26,7 @@ void blake3_parent(const struct hash *left, const struct hash *right, bool is_ro
 struct blake3 {
     struct hash stack[BLAKE3_DEPTH_MAX + 1]; /* chaining values of complete subtrees, widest first */
     uint8_t stack_count;
-    uint64_t chunks;                         /* complete chunks already in the stack */
+    uint64_t chunks; /* complete chunks already in the stack */
     uint8_t pending[16 * BLAKE3_CHUNK_BYTES];
     size_t pending_len;
 };
