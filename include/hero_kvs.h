@@ -306,7 +306,8 @@ typedef void (*hkv_event_fn)(void *arg, const struct hkv_event *event);
 HKV_API enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event,
                                void *arg, struct hkv_watch **out);
 
-/* Ends a watch. When called outside of callbacks, no event is delivered after it returns. NULL is fine. */
+/* Ends a watch and frees it. When called outside of callbacks, no event is delivered after it returns. NULL is fine. Watches that are
+ * still open when hkv_close() is called are ended by it. */
 HKV_API void hkv_watch_close(struct hkv_watch *watch);
 
 /* ---------------------------------------------------------------------------------------------------------- peers and sync */

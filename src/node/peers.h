@@ -1,0 +1,79 @@
+/* The peers of an open store, as the network thread sees them: who they are, where, how the last session went, when the next is due.
+ *
+ *   seeds (configuration, peer_add, tickets)  ─┐
+ *   members (valid records in the namespace)  ─┼─▶ one struct peer for each endpoint id ─▶ its timer ─▶ sync driver dials
+ *   synced (completed a session with us)      ─┘
+ *
+ * Network thread only, except for the addresses and sources that are written through to the store's peer table. A removed peer stays
+ * in the list, marked, so that its member record does not bring it back. At most PEERS_MAX are kept. */
+#ifndef HKV_NODE_PEERS_H
+#define HKV_NODE_PEERS_H
+
+#include "base/env.h"
+#include "base/ids.h"
+#include "kv/kv.h"
+#include "wire/ticket.h"
+
+#define PEERS_MAX     1024
+#define PEER_WHY_MAX  256
+#define PEER_NAME_MAX 256 /* with NUL */
+
+struct sync_session;
+
+struct peer {
+    struct env_timer timer; /* first: the next dial */
+    struct peers *peers;
+    struct endpoint_id id;
+    struct address_set addrs;
+    char host[PEER_HOST_MAX + 1]; /* a name to resolve before dialling; "" when there is none */
+    uint16_t host_port;
+    bool resolving;
+    bool seed;
+    bool member;
+    bool synced;
+    bool removed;
+    char name[PEER_NAME_MAX];
+    struct sync_session *session; /* the one that occupies the pair; NULL: idle */
+    bool again;                   /* wanted once more as soon as `session` ends */
+    unsigned failures;            /* in a row */
+    uint64_t last_ok_mono_us;     /* 0: never since the start */
+    uint64_t last_ok_wall_us;     /* 0: never */
+    bool last_ok_clean;           /* confirmed, or moved entries of which none was refused */
+    bool last_confirmed;
+    struct fingerprint confirmed; /* ours when the last session was confirmed */
+    uint64_t rtt_us;
+    uint64_t begun;    /* number of the last session that ended clean (peers->sessions when it began); 0: none */
+    char why[PEER_WHY_MAX];
+};
+
+struct peers {
+    struct env *env;
+    struct endpoint_id self;
+    struct peer **items;
+    size_t count;
+    void (*due)(void *arg, struct peer *peer); /* a peer's timer fired */
+    void *due_arg;
+};
+
+void peers_init(struct peers *peers, struct env *env, const struct endpoint_id *self,
+                void (*due)(void *arg, struct peer *peer), void *due_arg);
+
+/* Timers are cancelled; no session may be left. */
+void peers_fini(struct peers *peers);
+
+/* NULL when unknown. */
+struct peer *peers_find(const struct peers *peers, const struct endpoint_id *id);
+
+/* Finds or adds. Errors: HKV_E_INVALID (our own id), HKV_E_LIMIT (PEERS_MAX), HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, struct peer **out);
+
+/* Whether we dial it and wait for it: a seed, member or synced peer that was not removed. */
+bool peer_is_selected(const struct peer *peer);
+
+/* Moves the next dial to `delay_us` from now, unless one is due earlier already. Does nothing while a session runs: it sets `again`. */
+void peer_wake(struct peer *peer, uint64_t delay_us);
+
+/* Sets the next dial to exactly `delay_us` from now. */
+void peer_schedule(struct peer *peer, uint64_t delay_us);
+
+#endif
