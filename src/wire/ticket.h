@@ -1,13 +1,15 @@
-/* Tickets: iroh's text forms for "here is an endpoint" and "here is a document", and the shorter `endpointid@host:port`.
+/* Tickets: iroh's text forms for "here is an endpoint" and "here is a document", and the shorter
+ * `endpointid@host:port`.
  *
  *   endpoint…  00 ‖ id[32] ‖ addresses                         wire/endpoint.md 3.5, vectors 10.2
  *   doc…       00 ‖ capability ‖ count ≥ 1 ‖ (id ‖ addresses)…  wire/endpoint.md 3.7, vectors 10.3
  *              capability: 00 20 secret[32] (write) or 01 id[32] (read)
  *   text       prefix, then base32 of those bytes
  *
- * Reading is as tolerant as iroh's own (bytes after the value, repeats and any order in a set) and knows the doc tickets of
- * iroh <= 0.93. Custom (neither relay nor IP) addresses are left out: we cannot dial them, and their two layouts cannot be
- * told apart for sure. Text is at most TICKET_TEXT_MAX bytes. Pure functions, any thread; crypto_init() first. */
+ * Reading is as tolerant as iroh's own (bytes after the value, repeats and any order in a set) and knows the doc
+ * tickets of iroh <= 0.93. Custom (neither relay nor IP) addresses are left out: we cannot dial them, and their two
+ * layouts cannot be told apart for sure. Text is at most TICKET_TEXT_MAX bytes. Pure functions, any thread;
+ * crypto_init() first. */
 #ifndef HKV_WIRE_TICKET_H
 #define HKV_WIRE_TICKET_H
 
@@ -38,7 +40,8 @@ HKV_CHECK enum hkv_err endpoint_id_parse(struct slice text, struct endpoint_id *
 /* Appends the ticket's text (no NUL). Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err endpoint_ticket_encode(const struct endpoint_address *endpoint, struct buf *out);
 
-/* Reads a ticket into `out`, which needs endpoint_address_fini() after success only. Errors: HKV_E_TICKET, HKV_E_NOMEM. */
+/* Reads a ticket into `out`, which needs endpoint_address_fini() after success only. Errors: HKV_E_TICKET, HKV_E_NOMEM.
+ */
 HKV_CHECK enum hkv_err endpoint_ticket_decode(struct slice text, struct endpoint_address *out);
 
 /* Appends the ticket's text (no NUL). Errors: HKV_E_INVALID (no endpoint in it), HKV_E_NOMEM. */
@@ -50,9 +53,9 @@ HKV_CHECK enum hkv_err doc_ticket_decode(struct slice text, struct doc_ticket *o
 /* Frees the ticket and wipes its secret. */
 void doc_ticket_fini(struct doc_ticket *ticket);
 
-/* Reads either form of a peer into `out`, which needs peer_name_fini() after success only. A host that is an IP address (IPv6
- * in brackets) becomes an address of `endpoint`; a name is kept in `host` for whoever resolves names.
- * Errors: HKV_E_TICKET, HKV_E_NOMEM. */
+/* Reads either form of a peer into `out`, which needs peer_name_fini() after success only. A host that is an IP address
+ * (IPv6 in brackets) becomes an address of `endpoint`; a name is kept in `host` for whoever resolves names. Errors:
+ * HKV_E_TICKET, HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err peer_name_parse(struct slice text, struct peer_name *out);
 void peer_name_fini(struct peer_name *peer);
 
