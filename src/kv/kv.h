@@ -23,6 +23,7 @@
 #include "wire/address.h"
 #include "wire/entry.h"
 
+#define KV_CONTENT_HEAD_BYTES 13                 /* of a content, enough for kv_content_parse() */
 #define KV_VALUE_INLINE_MAX 16384            /* bytes; longer contents are files of their own */
 #define KV_FUTURE_US        ((uint64_t)600000000) /* remote stamps further ahead are refused (docs.md 2.6) */
 #define KV_LOCAL_AHEAD_US   ((uint64_t)300000000) /* local stamps are never further ahead */

@@ -1,0 +1,165 @@
+#include "node/node.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "crypto/ed25519.h"
+
+void node_log(struct hkv_store *store, enum hkv_log_level level, const char *module, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    if (store->log == NULL) return;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    store->log(store->log_arg, level, module, text);
+}
+
+void node_identity_get(struct hkv_store *store, struct node_identity *out)
+{
+    (void)pthread_mutex_lock(&store->identity_lock);
+    *out = store->identity;
+    (void)pthread_mutex_unlock(&store->identity_lock);
+}
+
+void node_identity_wipe(struct node_identity *identity)
+{
+    secret_wipe(identity, sizeof *identity);
+}
+
+bool node_clock_is_sane(struct hkv_store *store)
+{
+    return env_wall_us(node_env(store)) >= (uint64_t)HKV_BUILD_UNIX_S * 1000000;
+}
+
+enum hkv_err node_call_begin(struct hkv_store *store)
+{
+    if (store == NULL) return error_set(HKV_E_INVALID, "the store is NULL; open one first");
+    (void)pthread_mutex_lock(&store->calls_lock);
+    bool closing = store->closing;
+    if (!closing) store->calls++;
+    (void)pthread_mutex_unlock(&store->calls_lock);
+    return closing ? error_set(HKV_E_CLOSED, "the store is being closed") : HKV_OK;
+}
+
+void node_call_end(struct hkv_store *store)
+{
+    (void)pthread_mutex_lock(&store->calls_lock);
+    store->calls--;
+    if (store->calls == 0) (void)pthread_cond_broadcast(&store->calls_ended);
+    (void)pthread_mutex_unlock(&store->calls_lock);
+}
+
+void node_signal_init(struct node_signal *signal)
+{
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&signal->lock, NULL);
+    (void)pthread_cond_init(&signal->changed, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    signal->set = false;
+}
+
+void node_signal_fini(struct node_signal *signal)
+{
+    (void)pthread_cond_destroy(&signal->changed);
+    (void)pthread_mutex_destroy(&signal->lock);
+}
+
+void node_signal_set(struct node_signal *signal)
+{
+    (void)pthread_mutex_lock(&signal->lock);
+    signal->set = true;
+    (void)pthread_cond_broadcast(&signal->changed);
+    (void)pthread_mutex_unlock(&signal->lock);
+}
+
+bool node_signal_wait(struct node_signal *signal, uint32_t timeout_ms)
+{
+    struct timespec end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += (time_t)(timeout_ms / 1000);
+    end.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+    if (end.tv_nsec >= 1000000000) {
+        end.tv_sec++;
+        end.tv_nsec -= 1000000000;
+    }
+    bool forever = timeout_ms == 0 || timeout_ms == HKV_FOREVER;
+    (void)pthread_mutex_lock(&signal->lock);
+    while (!signal->set) {
+        if (forever)
+            (void)pthread_cond_wait(&signal->changed, &signal->lock);
+        else if (pthread_cond_timedwait(&signal->changed, &signal->lock, &end) == ETIMEDOUT)
+            break;
+    }
+    bool set = signal->set;
+    (void)pthread_mutex_unlock(&signal->lock);
+    return set;
+}
+
+struct network_call {
+    struct job job; /* first */
+    struct hkv_store *store;
+    void (*run)(struct hkv_store *store, void *arg);
+    void *arg;
+    struct node_signal done;
+};
+
+static void network_call_run(struct job *job)
+{
+    struct network_call *call = (struct network_call *)(void *)job;
+    call->run(call->store, call->arg);
+    node_signal_set(&call->done);
+}
+
+void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *store, void *arg), void *arg)
+{
+    struct network_call call = {.job.run = network_call_run, .store = store, .run = run, .arg = arg};
+    node_signal_init(&call.done);
+    env_run_on(node_env(store), ENV_NETWORK, &call.job);
+    (void)node_signal_wait(&call.done, HKV_FOREVER);
+    node_signal_fini(&call.done);
+}
+
+struct replica_call {
+    struct commit_task task; /* first */
+    struct hkv_store *store;
+    enum hkv_err (*apply)(struct hkv_store *store, void *arg);
+    void *arg;
+    enum hkv_err err;
+    struct error_text why;
+    struct node_signal done;
+};
+
+static enum hkv_err replica_call_apply(struct commit_task *task, struct kv *kv)
+{
+    struct replica_call *call = (struct replica_call *)(void *)task;
+    (void)kv;
+    return call->apply(call->store, call->arg);
+}
+
+static void replica_call_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct replica_call *call = (struct replica_call *)(void *)task;
+    call->err = err;
+    if (err != HKV_OK) error_save(&call->why);
+    node_signal_set(&call->done);
+}
+
+enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg), void *arg)
+{
+    struct replica_call call = {.task = {.apply = replica_call_apply, .complete = replica_call_complete},
+                                .store = store,
+                                .apply = apply,
+                                .arg = arg};
+    node_signal_init(&call.done);
+    committer_submit(&store->committer, &call.task);
+    (void)node_signal_wait(&call.done, HKV_FOREVER);
+    node_signal_fini(&call.done);
+    if (call.err != HKV_OK) error_restore(&call.why);
+    return call.err;
+}

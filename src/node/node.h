@@ -1,0 +1,118 @@
+/* One open store: the struct behind the public handle, and what its parts share.
+ *
+ *   api_*.c     public functions: check arguments, hand work over, wait
+ *   open.c      brings the parts up and down in order
+ *   commit.c    replica thread: group commit                     runtime.c   threads, clocks, timers
+ *   sync_*.c    network thread: sessions with peers              watch.c     events for the application
+ *   serve.c     network thread and workers: contents for peers   fetch.c     contents from peers
+ *   records.c   format and member records                        identity.c  data directory, secrets
+ *
+ * Lock order: none of the locks below is held while another is taken. */
+#ifndef HKV_NODE_NODE_H
+#define HKV_NODE_NODE_H
+
+#include <hero_kvs.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "node/commit.h"
+#include "node/identity.h"
+#include "node/peers.h"
+#include "node/runtime.h"
+#include "node/watch.h"
+#include "wire/transport.h"
+
+struct net_endpoint;
+struct sync_driver;
+struct fetcher;
+struct server;
+
+/* How this store may write. Replaced as a whole by join(); readers copy it under `identity_lock`. */
+struct node_identity {
+    struct kv_signer signer; /* secrets zero on a read-only store */
+    bool can_write;          /* holds the namespace secret */
+    bool format_known;       /* native: told, created here, or seen in the format record */
+};
+
+struct hkv_store {
+    struct runtime runtime; /* first: its env is the store's env */
+    struct data_dir dir;
+    struct kv *kv;
+    struct committer committer;
+    struct watch_hub watches;
+
+    /* fixed after open */
+    struct secret_key node_secret;
+    struct endpoint_id endpoint_id;
+    char name[PEER_NAME_MAX];
+    uint8_t incarnation[8];
+    uint64_t anti_entropy_us;
+    uint64_t max_value_bytes;
+    bool allow_bad_clock;
+    struct endpoint_id *trusted;
+    size_t trusted_count;
+    hkv_log_fn log;
+    void *log_arg;
+
+    pthread_mutex_t identity_lock;
+    struct node_identity identity;
+
+    /* network thread */
+    struct net_endpoint *endpoint;
+    struct transport *transport;
+    struct peers peers;
+    struct sync_driver *sync;
+    struct fetcher *fetcher;
+    struct server *server;
+
+    /* calls under way; close waits until they have left */
+    pthread_mutex_t calls_lock;
+    pthread_cond_t calls_ended;
+    size_t calls;
+    bool closing;
+};
+
+/* Logs through the application's sink, if there is one. Any thread. */
+void node_log(struct hkv_store *store, enum hkv_log_level level, const char *module, const char *format, ...)
+    HKV_PRINTF(4, 5);
+
+static inline struct env *node_env(struct hkv_store *store)
+{
+    return &store->runtime.env;
+}
+
+/* A copy of the identity as it is now; wipe it with node_identity_wipe(). Any thread. */
+void node_identity_get(struct hkv_store *store, struct node_identity *out);
+void node_identity_wipe(struct node_identity *identity);
+
+/* Whether the wall clock is not older than this build. Any thread. */
+bool node_clock_is_sane(struct hkv_store *store);
+
+/* Begins and ends a public call. begin: HKV_E_CLOSED once the store is closing, HKV_E_INVALID for NULL. */
+HKV_CHECK enum hkv_err node_call_begin(struct hkv_store *store);
+void node_call_end(struct hkv_store *store);
+
+/* Runs `run(arg)` on the network thread and waits for it. Not from the network or replica thread. */
+void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *store, void *arg), void *arg);
+
+/* Runs `apply` in a transaction on the replica thread and waits until it is committed. Same rule. */
+HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg),
+                                       void *arg);
+
+/* Checks a prefix of user keys. Errors: HKV_E_KEY. */
+HKV_CHECK enum hkv_err node_prefix_check(struct slice prefix);
+
+/* A wait that another thread ends: set once, waited for by one. */
+struct node_signal {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool set;
+};
+
+void node_signal_init(struct node_signal *signal);
+void node_signal_fini(struct node_signal *signal);
+void node_signal_set(struct node_signal *signal);
+/* False when `timeout_ms` passed first; HKV_FOREVER and 0 wait without limit. */
+bool node_signal_wait(struct node_signal *signal, uint32_t timeout_ms);
+
+#endif
