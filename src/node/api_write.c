@@ -98,6 +98,20 @@ static enum hkv_err check_may_write(struct hkv_store *store, const struct node_i
     return HKV_OK;
 }
 
+static struct write_call *call_alloc(struct hkv_store *store)
+{
+    struct write_call *call = calloc(1, sizeof *call);
+    if (call == NULL) return NULL;
+    call->task.apply = write_apply;
+    call->task.complete = write_complete;
+    call->store = store;
+    call->write.allow_bad_clock = store->allow_bad_clock;
+    atomic_init(&call->references, 1);
+    node_signal_init(&call->done);
+    node_identity_get(store, &call->identity);
+    return call;
+}
+
 static enum hkv_err call_new(struct hkv_store *store, struct slice key, const struct hkv_write_options *options,
                              struct write_call **out)
 {
@@ -107,20 +121,13 @@ static enum hkv_err call_new(struct hkv_store *store, struct slice key, const st
     TRY(kv_key_check(key));
     if (options != NULL && (unsigned)options->expect > HKV_EXPECT_VERSION)
         return error_set(HKV_E_INVALID, "expect is %d; use one of enum hkv_expect", (int)options->expect);
-    struct write_call *call = calloc(1, sizeof *call);
+    struct write_call *call = call_alloc(store);
     if (call == NULL) return error_set(HKV_E_NOMEM, "no memory for a write");
-    call->task.apply = write_apply;
-    call->task.complete = write_complete;
-    call->store = store;
-    atomic_init(&call->references, 1);
-    node_signal_init(&call->done);
-    node_identity_get(store, &call->identity);
     if (options != NULL) {
         call->write.expect = expects[options->expect];
         call->write.version.stamp_us = options->version.stamp_us;
         memcpy(call->write.version.author.bytes, options->version.author, ID_BYTES);
     }
-    call->write.allow_bad_clock = store->allow_bad_clock;
     enum hkv_err err = check_may_write(store, &call->identity);
     if (err == HKV_OK) err = kv_key_encode(key, &call->document_key);
     if (err != HKV_OK) {
@@ -294,6 +301,19 @@ enum hkv_err hkv_put_fd(struct hkv_store *store, const void *key, size_t key_byt
     err = submit_and_wait(err, call, options, result);
     node_call_end(store);
     return err;
+}
+
+enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content)
+{
+    struct write_call *call = call_alloc(store);
+    if (call == NULL) return error_set(HKV_E_NOMEM, "no memory for a write");
+    enum hkv_err err = kv_system_key_encode(name, &call->document_key);
+    if (err == HKV_OK) err = content_from_memory(call, content, 0);
+    if (err != HKV_OK) {
+        write_release(call);
+        return err;
+    }
+    return submit_and_wait(HKV_OK, call, NULL, NULL);
 }
 
 /* The store stays open for a write that was submitted: its call ends in callback_run(). */

@@ -23,6 +23,7 @@
 #include "wire/transport.h"
 
 struct net_endpoint;
+struct records;
 struct sync_driver;
 struct fetcher;
 struct server;
@@ -64,6 +65,7 @@ struct hkv_store {
     struct sync_driver *sync;
     struct fetcher *fetcher;
     struct server *server;
+    struct records *records;
 
     /* calls under way; close waits until they have left */
     pthread_mutex_t calls_lock;
@@ -98,6 +100,9 @@ void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *stor
 /* Runs `apply` in a transaction on the replica thread and waits until it is committed. Same rule. */
 HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg),
                                        void *arg);
+
+/* Stores a system record (formats.md 4) as a local write and waits for the commit. Not from the library's threads. */
+HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content);
 
 /* Checks a prefix of user keys. Errors: HKV_E_KEY. */
 HKV_CHECK enum hkv_err node_prefix_check(struct slice prefix);

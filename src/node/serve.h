@@ -1,0 +1,25 @@
+/* Serves contents to peers: iroh-blobs' Get, GetMany and Observe on accepted connections. Network thread, reading on workers.
+ *
+ *   stream: request bytes up to the FIN ─▶ parsed ─▶ worker: next block of the answer ─▶ written ─▶ … ─▶ FIN, or a reset
+ *
+ * One block is read ahead of what the peer has taken, so that a slow peer costs SERVE_BLOCK_BYTES and no thread. */
+#ifndef HKV_NODE_SERVE_H
+#define HKV_NODE_SERVE_H
+
+#include "node/node.h"
+
+#define SERVE_BLOCK_BYTES  ((size_t)256 * 1024)
+#define SERVE_STREAMS_MAX  256 /* answered at a time, over all connections; others are told to come back (reset code 2) */
+#define SERVE_CONNS_MAX    256
+#define SERVE_STALL_US     ((uint64_t)30000000) /* a peer that takes nothing for so long loses its connection */
+
+HKV_CHECK enum hkv_err server_new(struct hkv_store *store, struct server **out);
+void server_free(struct server *server);
+
+/* Ends every answer; `done(arg)` once nothing is left. */
+void server_close(struct server *server, void (*done)(void *arg), void *arg);
+
+/* A connection for FETCH_ALPN was accepted. False: no room. */
+bool server_accept(struct server *server, struct transport_conn *conn);
+
+#endif
