@@ -1,0 +1,390 @@
+#include "node/serve.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "blobs/provide.h"
+
+struct serve_conn;
+
+/* One stream: READING (request) ─▶ WAITING (a turn) ─▶ ACTIVE (steps) ─▶ OVER. Freed when the stream is closed and no worker holds it. */
+enum answer_state { ANSWER_READING, ANSWER_WAITING, ANSWER_ACTIVE, ANSWER_OVER };
+
+struct answer {
+    struct job job; /* first: the step under way */
+    struct env_timer stall;
+    struct server *server;
+    struct serve_conn *conn;
+    struct transport_stream *stream; /* NULL once closed */
+    enum answer_state state;
+    bool working; /* a worker has it */
+    struct buf request;
+    struct blobs_provide provide;
+    struct buf block;
+    enum blobs_provide_state step;
+    enum hkv_err step_err;
+    struct answer *next; /* waiting list */
+};
+
+struct serve_conn {
+    struct server *server;
+    struct transport_conn *conn;
+    struct serve_conn *next, **back;
+};
+
+struct server {
+    struct blobs_source source; /* first */
+    struct hkv_store *store;
+    struct serve_conn *conns;
+    size_t conn_count;
+    size_t answers;
+    size_t active;
+    size_t request_bytes;
+    struct answer *waiting, **waiting_last;
+    void (*closed_done)(void *arg); /* set: closing */
+    void *closed_arg;
+};
+
+/* ------------------------------------------------------------------------------------------------ contents (workers) */
+
+static enum hkv_err source_lookup(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
+{
+    struct server *server = (struct server *)(void *)source;
+    struct kv_blob *blob = malloc(sizeof *blob);
+    if (blob == NULL) return error_set(HKV_E_NOMEM, "no memory to serve a value");
+    enum hkv_err err = kv_blob_open(server->store->kv, hash, blob);
+    if (err != HKV_OK) {
+        free(blob);
+        return err;
+    }
+    *out = (struct blobs_value){
+        .size_bytes = blob->length, .present = bao_ranges_all, .outboard = buf_slice(&blob->outboard), .opaque = blob};
+    return HKV_OK;
+}
+
+static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset, uint8_t *out,
+                                   size_t len)
+{
+    (void)source;
+    const struct kv_blob *blob = value->opaque;
+    if (blob->fd < 0) {
+        assert(offset + len <= blob->bytes.len);
+        if (len > 0) memcpy(out, blob->bytes.data + offset, len);
+        return HKV_OK;
+    }
+    while (len > 0) {
+        ssize_t n = pread(blob->fd, out, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return error_set(HKV_E_DISK, "a value file cannot be read: %s", n == 0 ? "too short" : strerror(errno));
+        out += n;
+        offset += (uint64_t)n;
+        len -= (size_t)n;
+    }
+    return HKV_OK;
+}
+
+static void source_release(struct blobs_source *source, struct blobs_value *value)
+{
+    (void)source;
+    kv_blob_close(value->opaque);
+    free(value->opaque);
+}
+
+static const struct blobs_source_ops source_ops = {
+    .lookup = source_lookup, .read_at = source_read_at, .release = source_release};
+
+/* ------------------------------------------------------------------------------------------------ answers */
+
+static void step_run(struct job *job);
+static void step_done(struct job *job);
+static void take_turns(struct server *server);
+
+static void answer_start_step(struct answer *a)
+{
+    a->working = true;
+    a->job.run = step_run;
+    env_timer_cancel(node_env(a->server->store), &a->stall);
+    env_run_on(node_env(a->server->store), ENV_WORKER, &a->job);
+}
+
+static void answer_stall_arm(struct answer *a)
+{
+    struct env *env = node_env(a->server->store);
+    env_timer_set(env, &a->stall, env_mono_us(env) + SERVE_STALL_US);
+}
+
+static void check_closed(struct server *server)
+{
+    if (server->closed_done == NULL || server->conns != NULL || server->answers != 0) return;
+    void (*done)(void *arg) = server->closed_done;
+    server->closed_done = NULL;
+    done(server->closed_arg);
+}
+
+static void answer_leave_list(struct answer *a)
+{
+    struct server *server = a->server;
+    struct answer **at = &server->waiting;
+    while (*at != a) at = &(*at)->next;
+    *at = a->next;
+    if (*at == NULL) server->waiting_last = at;
+}
+
+/* Nothing more will be sent. */
+static void answer_over(struct answer *a)
+{
+    struct server *server = a->server;
+    if (a->state == ANSWER_WAITING) answer_leave_list(a);
+    if (a->state == ANSWER_ACTIVE) server->active--;
+    server->request_bytes -= a->request.len;
+    buf_fini(&a->request);
+    a->state = ANSWER_OVER;
+    env_timer_cancel(node_env(server->store), &a->stall);
+    take_turns(server);
+}
+
+static void answer_free_if_unused(struct answer *a)
+{
+    struct server *server = a->server;
+    if (a->stream != NULL || a->working) return;
+    if (a->state != ANSWER_OVER) answer_over(a);
+    blobs_provide_fini(&a->provide, &server->source);
+    buf_fini(&a->block);
+    free(a);
+    server->answers--;
+    check_closed(server);
+}
+
+static void answer_reset(struct answer *a, uint64_t code)
+{
+    transport_stream_reset(a->stream, code);
+    transport_stream_stop(a->stream, BLOBS_CODE_DROPPED);
+    answer_over(a);
+}
+
+static void stall_fired(struct env_timer *timer)
+{
+    struct answer *a = (struct answer *)(void *)((char *)timer - offsetof(struct answer, stall));
+    answer_reset(a, BLOBS_CODE_LIMIT);
+}
+
+/* Worker. */
+static void step_run(struct job *job)
+{
+    struct answer *a = (struct answer *)(void *)job;
+    a->step_err = blobs_provide_step(&a->provide, &a->server->source, SERVE_BLOCK_BYTES, &a->block, &a->step);
+    a->job.run = step_done;
+    env_run_on(node_env(a->server->store), ENV_NETWORK, &a->job);
+}
+
+static void answer_continue(struct answer *a)
+{
+    if (transport_stream_queued(a->stream) <= TRANSPORT_WRITABLE_BYTES)
+        answer_start_step(a);
+    else
+        answer_stall_arm(a);
+}
+
+static void step_done(struct job *job)
+{
+    struct answer *a = (struct answer *)(void *)job;
+    a->working = false;
+    if (a->stream == NULL || a->state != ANSWER_ACTIVE) {
+        answer_free_if_unused(a);
+        return;
+    }
+    if (a->step_err == HKV_OK && a->block.len > 0) a->step_err = transport_stream_write(a->stream, &a->block);
+    if (a->step_err != HKV_OK) {
+        answer_reset(a, BLOBS_CODE_INTERNAL);
+        return;
+    }
+    switch (a->step) {
+    case BLOBS_PROVIDE_MORE:
+        answer_continue(a);
+        return;
+    case BLOBS_PROVIDE_DONE:
+    case BLOBS_PROVIDE_BROKEN:
+        transport_stream_finish(a->stream);
+        answer_over(a);
+        return;
+    case BLOBS_PROVIDE_NOT_FOUND:
+        answer_reset(a, BLOBS_CODE_INTERNAL);
+        return;
+    case BLOBS_PROVIDE_REFUSED:
+        answer_reset(a, BLOBS_CODE_PERMISSION);
+        return;
+    }
+}
+
+static void take_turns(struct server *server)
+{
+    while (server->active < SERVE_ACTIVE_MAX && server->waiting != NULL) {
+        struct answer *a = server->waiting;
+        answer_leave_list(a);
+        a->state = ANSWER_ACTIVE;
+        server->active++;
+        answer_start_step(a);
+    }
+}
+
+static void request_complete(struct answer *a)
+{
+    struct server *server = a->server;
+    struct blobs_request request;
+    enum hkv_err err = blobs_request_decode(buf_slice(&a->request), &request, NULL);
+    if (err != HKV_OK) {
+        transport_stream_finish(a->stream);
+        answer_over(a);
+        return;
+    }
+    blobs_provide_init(&a->provide, &request);
+    env_timer_cancel(node_env(server->store), &a->stall);
+    a->state = ANSWER_WAITING;
+    a->next = NULL;
+    *server->waiting_last = a;
+    server->waiting_last = &a->next;
+    take_turns(server);
+}
+
+static void stream_data(struct transport_stream *stream, struct slice bytes, bool fin)
+{
+    struct answer *a = transport_stream_user(stream);
+    struct server *server = a->server;
+    transport_stream_consumed(stream, bytes.len);
+    if (a->state != ANSWER_READING) return;
+    bool room = server->request_bytes + bytes.len <= SERVE_REQUESTS_MAX;
+    if (!room || buf_append_slice(&a->request, bytes) != HKV_OK) {
+        answer_reset(a, BLOBS_CODE_LIMIT);
+        return;
+    }
+    server->request_bytes += bytes.len;
+    enum hkv_err err = blobs_request_check(buf_slice(&a->request));
+    if (err == HKV_E_PEER_REFUSED) {
+        answer_reset(a, BLOBS_CODE_PERMISSION);
+    } else if (err != HKV_OK) {
+        transport_stream_stop(stream, BLOBS_CODE_DROPPED);
+        transport_stream_finish(stream);
+        answer_over(a);
+    } else if (fin) {
+        request_complete(a);
+    } else {
+        answer_stall_arm(a);
+    }
+}
+
+static void stream_writable(struct transport_stream *stream)
+{
+    struct answer *a = transport_stream_user(stream);
+    if (a->state == ANSWER_ACTIVE && !a->working) answer_start_step(a);
+}
+
+static void stream_ended(struct transport_stream *stream, uint64_t code)
+{
+    struct answer *a = transport_stream_user(stream);
+    (void)code;
+    if (a->state != ANSWER_OVER && !a->working) answer_reset(a, BLOBS_CODE_DROPPED);
+}
+
+static void stream_closed(struct transport_stream *stream)
+{
+    struct answer *a = transport_stream_user(stream);
+    a->stream = NULL;
+    answer_free_if_unused(a);
+}
+
+static void stream_nothing(struct transport_stream *stream)
+{
+    (void)stream;
+}
+
+static const struct transport_stream_events stream_events = {
+    .data = stream_data,
+    .writable = stream_writable,
+    .finished = stream_nothing,
+    .reset = stream_ended,
+    .stopped = stream_ended,
+    .closed = stream_closed,
+};
+
+/* ------------------------------------------------------------------------------------------------ connections */
+
+static void conn_opened(struct transport_conn *conn)
+{
+    (void)conn;
+}
+
+static bool conn_stream(struct transport_conn *conn, struct transport_stream *stream)
+{
+    struct serve_conn *c = transport_conn_user(conn);
+    struct server *server = c->server;
+    if (server->closed_done != NULL || server->answers >= SERVE_ANSWERS_MAX) return false;
+    struct answer *a = calloc(1, sizeof *a);
+    if (a == NULL) return false;
+    a->stall.fire = stall_fired;
+    a->server = server;
+    a->conn = c;
+    a->stream = stream;
+    server->answers++;
+    transport_stream_set(stream, &stream_events, a);
+    answer_stall_arm(a);
+    return true;
+}
+
+static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t code, const char *why)
+{
+    struct serve_conn *c = transport_conn_user(conn);
+    struct server *server = c->server;
+    (void)err, (void)code, (void)why;
+    *c->back = c->next;
+    if (c->next != NULL) c->next->back = c->back;
+    server->conn_count--;
+    free(c);
+    check_closed(server);
+}
+
+static const struct transport_conn_events conn_events = {
+    .opened = conn_opened, .stream = conn_stream, .closed = conn_closed};
+
+bool server_accept(struct server *server, struct transport_conn *conn)
+{
+    if (server->closed_done != NULL || server->conn_count >= SERVE_CONNS_MAX) return false;
+    struct serve_conn *c = calloc(1, sizeof *c);
+    if (c == NULL) return false;
+    c->server = server;
+    c->conn = conn;
+    c->next = server->conns;
+    c->back = &server->conns;
+    if (c->next != NULL) c->next->back = &c->next;
+    server->conns = c;
+    server->conn_count++;
+    transport_conn_set(conn, &conn_events, c);
+    return true;
+}
+
+enum hkv_err server_new(struct hkv_store *store, struct server **out)
+{
+    struct server *server = calloc(1, sizeof *server);
+    if (server == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    server->source.ops = &source_ops;
+    server->store = store;
+    server->waiting_last = &server->waiting;
+    *out = server;
+    return HKV_OK;
+}
+
+void server_free(struct server *server)
+{
+    if (server == NULL) return;
+    assert(server->conns == NULL && server->answers == 0);
+    free(server);
+}
+
+void server_close(struct server *server, void (*done)(void *arg), void *arg)
+{
+    server->closed_done = done;
+    server->closed_arg = arg;
+    for (struct serve_conn *c = server->conns; c != NULL; c = c->next) transport_conn_close(c->conn, 0, "");
+    check_closed(server);
+}
