@@ -1,0 +1,35 @@
+/* The tables of docs/store.db and the version of their form.
+ *
+ *   table    key → columns
+ *   entry    id = author ‖ document key → stamp, length, hash, both signatures as received; fingerprint; number of its value
+ *   span     first id of a run of entries → count, xor of fingerprints (store/spans.h)
+ *   key      document key → `top`: stamp, author, value of the winning entry; `shown`: the same of what readers see, with its form;
+ *            `waiting`: the top's content is not here; `entries`: how many authors have an entry for it
+ *   value    number → hash, length, counted references, state, form, then bytes or a file's number (store/values.h)
+ *   change   position → document key, kind, version, peer
+ *   party    number ↔ id of an author or peer; newest stamp accepted from the author
+ *   peer     endpoint id → where it was reached
+ *   refused  id → an entry from the future, kept until it is due
+ *   meta     name → small values: format, namespace, counters, epoch
+ *
+ * Columns that hold an author, a peer or a value hold its number: 32 bytes for each would be a third of the file. Numbers are never
+ * seen outside the store.
+ *
+ * The file is SQLite's with application_id SCHEMA_APPLICATION and user_version SCHEMA_VERSION; each page ends with 8 reserved bytes.
+ * A file of a newer version is refused, not guessed at. */
+#ifndef HKV_STORE_SCHEMA_H
+#define HKV_STORE_SCHEMA_H
+
+#include "store/db.h"
+
+#define SCHEMA_APPLICATION 0x686b7673 /* "hkvs" */
+#define SCHEMA_VERSION     1
+
+/* Creates the tables in a new file, or checks those of an old one. `*created`: the file was new. One transaction.
+ * Errors: HKV_E_VERSION (a newer file), HKV_E_CORRUPT (another program's file), and those of db.h. */
+HKV_CHECK enum hkv_err schema_open(struct db *db, bool *created);
+
+/* Empties every table but `meta` and `peer`, within the open transaction. */
+HKV_CHECK enum hkv_err schema_empty(struct db *db);
+
+#endif
