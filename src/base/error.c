@@ -18,7 +18,7 @@ static const struct {
 
 #define TABLE_COUNT (sizeof table / sizeof table[0])
 
-enum hkv_err error_set(enum hkv_err err, const char *format, ...)
+enum hkv_err(error_set)(enum hkv_err err, const char *format, ...)
 {
     struct error_text text; /* the arguments may point into `last` */
     va_list args;
@@ -29,7 +29,7 @@ enum hkv_err error_set(enum hkv_err err, const char *format, ...)
     return err;
 }
 
-enum hkv_err error_wrap(enum hkv_err err, const char *format, ...)
+enum hkv_err(error_wrap)(enum hkv_err err, const char *format, ...)
 {
     struct error_text text;
     va_list args;

@@ -1,8 +1,8 @@
 /* Errors: the public codes, and the sentence with its particulars that belongs to the last failure on this thread.
  *
- * A function that can fail returns enum hkv_err and is marked HKV_CHECK, so the compiler refuses a dropped result. The place
- * that knows the particulars calls error_set(); callers on the way up may put context in front with error_wrap(). The text is
- * thread-local; work that fails on another thread carries it over in a struct error_text.
+ * A function that can fail returns enum hkv_err and is marked HKV_CHECK, so the compiler refuses a dropped result. The
+ * place that knows the particulars calls error_set(); callers on the way up may put context in front with error_wrap().
+ * The text is thread-local; work that fails on another thread carries it over in a struct error_text.
  *
  * TRY(expr) returns early; it is not mixed with an `out:` label in one function. */
 #ifndef HKV_BASE_ERROR_H
@@ -36,11 +36,17 @@ enum error_class {
         if (try_err_ != HKV_OK) return try_err_;                                                                       \
     } while (0)
 
-/* Records the sentence for `err` on this thread and returns `err`. `format` names the thing, the rule and the remedy. */
+/* Records the sentence for `err` on this thread and returns `err`. `format` names the thing, the rule and the remedy.
+ */
 enum hkv_err error_set(enum hkv_err err, const char *format, ...) HKV_PRINTF(2, 3);
 
 /* Puts "context: " in front of this thread's sentence and returns `err`. */
 enum hkv_err error_wrap(enum hkv_err err, const char *format, ...) HKV_PRINTF(2, 3);
+
+#ifdef __clang_analyzer__ /* which sees one file at a time: the code that goes in comes out */
+#define error_set(err, ...)  ((void)error_set(err, __VA_ARGS__), (err))
+#define error_wrap(err, ...) ((void)error_wrap(err, __VA_ARGS__), (err))
+#endif
 
 /* This thread's last sentence; "" when nothing failed yet. Valid until the next failure on this thread. */
 const char *error_last(void);

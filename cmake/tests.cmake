@@ -1,0 +1,14 @@
+# Tests that are neither unit nor property tests. Each is a script that exits 0 (passed), 1 (failed) or 77 (skipped, with the
+# reason as its last line).
+function(hkv_script_test name timeout)
+    add_test(NAME ${name} COMMAND ${ARGN} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${timeout} SKIP_RETURN_CODE 77
+        ENVIRONMENT "HKV_BUILD_DIR=${CMAKE_BINARY_DIR};HKV_CC=${CMAKE_C_COMPILER}")
+endfunction()
+
+# Sanitizers and coverage import symbols of their own: there only includes are checked.
+if(HKV_SANITIZE OR HKV_COVERAGE OR HKV_FUZZ)
+    hkv_script_test(layers 60 scripts/check_layers ${CMAKE_SOURCE_DIR})
+else()
+    hkv_script_test(layers 60 scripts/check_layers ${CMAKE_SOURCE_DIR} ${CMAKE_ARCHIVE_OUTPUT_DIRECTORY})
+endif()
