@@ -43,10 +43,15 @@ enum hkv_err error_set(enum hkv_err err, const char *format, ...) HKV_PRINTF(2, 
 /* Puts "context: " in front of this thread's sentence and returns `err`. */
 enum hkv_err error_wrap(enum hkv_err err, const char *format, ...) HKV_PRINTF(2, 3);
 
-#ifdef __clang_analyzer__ /* which sees one file at a time: the code that goes in comes out */
-#define error_set(err, ...)  ((void)error_set(err, __VA_ARGS__), (err))
-#define error_wrap(err, ...) ((void)error_wrap(err, __VA_ARGS__), (err))
-#endif
+/* The compiler sees one file at a time; this shows it that the code which goes in comes out, so that it knows what a
+ * TRY() above has left uninitialised and what not. */
+static inline enum hkv_err error_passed(enum hkv_err err, enum hkv_err noted)
+{
+    (void)noted;
+    return err;
+}
+#define error_set(err, ...)  error_passed(err, error_set(err, __VA_ARGS__))
+#define error_wrap(err, ...) error_passed(err, error_wrap(err, __VA_ARGS__))
 
 /* This thread's last sentence; "" when nothing failed yet. Valid until the next failure on this thread. */
 const char *error_last(void);
