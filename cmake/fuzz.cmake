@@ -3,17 +3,17 @@
 #   HKV_FUZZ=ON (clang)   libFuzzer programs bin/fuzz_<name>
 #   otherwise             the same program with a driver that runs every input of the corpus once: CTest fuzz/<name>
 #
-# fuzz_rpc* is linked with the daemon's code (target hkv_server), the others with the pure modules.
+# fuzz_rpc* is linked with the daemon's code (target hero_server_core), the others with the pure modules.
 file(GLOB hkv_fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(source IN LISTS hkv_fuzz_sources)
     get_filename_component(target ${source} NAME_WE)
     string(REGEX REPLACE "^fuzz_" "" name ${target})
     set(libraries hkv_docs hkv_blobs hkv_wire)
     if(name MATCHES "^rpc")
-        if(NOT TARGET hkv_server)
+        if(NOT TARGET hero_server_core)
             continue()
         endif()
-        set(libraries hkv_server)
+        set(libraries hero_server_core)
     endif()
     if(HKV_FUZZ)
         add_executable(${target} ${source})
