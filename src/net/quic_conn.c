@@ -1,0 +1,488 @@
+#include "net/quic_conn.h"
+
+#include <assert.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "net/quic_stream.h"
+
+#define LINGER_MIN_NS    (20 * NGTCP2_MILLISECONDS)
+#define LINGER_MAX_NS    (1000 * NGTCP2_MILLISECONDS)
+#define BLOCKED_RETRY_NS (5 * NGTCP2_MILLISECONDS)
+#define CID_LIMIT        5 /* spare ids we take from a peer, for path changes; what iroh asks for as well */
+
+/* The path that ngtcp2 sees of a dialled connection, whatever the real one is. */
+static net_addr virtual_local = {.in6 = {.sin6_family = AF_INET6, .sin6_port = 1}};
+static net_addr virtual_remote = {.in6 = {.sin6_family = AF_INET6, .sin6_port = 2}};
+
+static const ngtcp2_path virtual_path = {.local = {&virtual_local.sa, sizeof virtual_local.in6},
+                                         .remote = {&virtual_remote.sa, sizeof virtual_remote.in6}};
+
+static ngtcp2_conn *quic_conn_ng(ngtcp2_crypto_conn_ref *ref)
+{
+    struct quic_conn *c = ref->user_data;
+    return c->ng;
+}
+
+int quic_reset_token(const struct net_endpoint *ep, const ngtcp2_cid *cid,
+                     uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN])
+{
+    return ngtcp2_crypto_generate_stateless_reset_token(token, ep->reset_secret, sizeof ep->reset_secret, cid);
+}
+
+/* ---- beginning ---- */
+
+static enum hkv_err quic_conn_new(struct net_endpoint *ep, bool server, struct quic_conn **out)
+{
+    if (ep->conn_count >= ep->limits.conns_max)
+        return error_set(HKV_E_LIMIT, "%u connections are open already (conns_max); close some or raise the limit",
+                         ep->limits.conns_max);
+    TRY(deadlines_reserve(&ep->deadlines, (size_t)ep->conn_count + ep->lingering_count + 2));
+    struct quic_conn *c = calloc(1, sizeof *c);
+    if (!c) return error_set(HKV_E_NOMEM, "connection: no memory");
+    c->base.transport = &ep->base;
+    c->ep = ep;
+    c->server = server;
+    c->ref = (ngtcp2_crypto_conn_ref){.get_conn = quic_conn_ng, .user_data = c};
+    c->next = ep->conns;
+    if (ep->conns) ep->conns->prev = c;
+    ep->conns = c;
+    ep->conn_count++;
+    if (server) ep->half_open_count++;
+    *out = c;
+    return HKV_OK;
+}
+
+/* Takes the protocol machinery away; what is left can linger or be freed. */
+static void quic_conn_stop(struct quic_conn *c)
+{
+    assert(c->state != QUIC_LINGERING);
+    if (c->ng) {
+        ngtcp2_conn_info info;
+        ngtcp2_conn_get_conn_info(c->ng, &info);
+        c->rtt_us = info.smoothed_rtt / NGTCP2_MICROSECONDS;
+        ngtcp2_conn_del(c->ng);
+    }
+    if (c->tls) gnutls_deinit(c->tls);
+    c->ng = NULL;
+    c->tls = NULL;
+    if (c->server && c->state == QUIC_HANDSHAKE) c->ep->half_open_count--;
+    c->state = QUIC_LINGERING;
+    c->ep->conn_count--;
+    c->ep->lingering_count++;
+}
+
+void quic_conn_free(struct quic_conn *c)
+{
+    struct net_endpoint *ep = c->ep;
+    assert(c->state == QUIC_LINGERING && !c->dirty && !c->streams);
+    cid_table_remove_all(&ep->cids, &c->cids);
+    deadlines_set(&ep->deadlines, &c->deadline, DEADLINE_NONE);
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        ep->conns = c->next;
+    if (c->next) c->next->prev = c->prev;
+    ep->lingering_count--;
+    free(c->close_packet);
+    free(c);
+}
+
+static void quic_conn_settings(const struct net_endpoint *ep, ngtcp2_settings *settings,
+                               ngtcp2_transport_params *params)
+{
+    const struct net_limits *limits = &ep->limits;
+    ngtcp2_settings_default(settings);
+    settings->initial_ts = net_now();
+    settings->handshake_timeout = limits->dial_timeout_ms * NGTCP2_MILLISECONDS;
+    settings->cc_algo = NGTCP2_CC_ALGO_CUBIC;
+
+    ngtcp2_transport_params_default(params); /* uni streams, datagrams, extensions: none, we do not use them */
+    params->initial_max_data = limits->conn_window_bytes;
+    params->initial_max_stream_data_bidi_local = limits->stream_window_bytes;
+    params->initial_max_stream_data_bidi_remote = limits->stream_window_bytes;
+    params->initial_max_streams_bidi = limits->streams_max;
+    params->max_idle_timeout = limits->idle_timeout_ms * NGTCP2_MILLISECONDS;
+    params->max_udp_payload_size = NET_PAYLOAD_MAX;
+    params->active_connection_id_limit = CID_LIMIT;
+}
+
+static void quic_random_cid(ngtcp2_cid *cid, size_t len)
+{
+    cid->datalen = len;
+    randombytes_buf(cid->data, len);
+}
+
+static enum hkv_err quic_conn_start(struct quic_conn *c, int rv, const struct slice *alpns, size_t alpn_count)
+{
+    if (rv == NGTCP2_ERR_NOMEM) return error_set(HKV_E_NOMEM, "connection: no memory");
+    if (rv) return error_set(HKV_E_INTERNAL, "connection: %s", ngtcp2_strerror(rv));
+    TRY(tls_session_new(&c->ep->tls, c->server, alpns, alpn_count, &c->ref, quic_verify_peer, &c->tls));
+    ngtcp2_conn_set_tls_native_handle(c->ng, c->tls);
+    net_endpoint_mark(c->ep, c);
+    return HKV_OK;
+}
+
+/* The addresses of `addrs` that our sockets reach, ourselves excepted. */
+static void quic_candidates(struct quic_conn *c, const struct address_set *addrs)
+{
+    for (size_t i = 0; i < addrs->count && c->candidate_count < NET_CANDIDATES_MAX; i++) {
+        net_addr a;
+        if (addrs->items[i].kind != ADDRESS_IP || addrs->items[i].socket.port == 0) continue;
+        net_addr_from(&a, &addrs->items[i].socket);
+        struct udp_socket *udp = net_endpoint_udp(c->ep, &a);
+        if (!udp || net_addr_equal(&a, &udp->bound)) continue;
+        c->candidates[c->candidate_count++] = a;
+    }
+}
+
+static enum hkv_err quic_conn_dial_start(struct quic_conn *c, struct slice alpn)
+{
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    ngtcp2_cid dcid, scid;
+    quic_conn_settings(c->ep, &settings, &params);
+    quic_random_cid(&dcid, NGTCP2_MAX_CIDLEN);
+    quic_random_cid(&scid, NET_CID_BYTES);
+    TRY(cid_table_add(&c->ep->cids, &c->cids, c, &scid));
+    int rv = ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &virtual_path, NGTCP2_PROTO_VER_V1, &quic_callbacks,
+                                    &settings, &params, NULL, c);
+    return quic_conn_start(c, rv, &alpn, 1);
+}
+
+enum hkv_err quic_conn_dial(struct net_endpoint *ep, const struct endpoint_id *peer, const struct address_set *addrs,
+                            struct slice alpn, const struct transport_conn_events *events, void *user,
+                            struct quic_conn **out)
+{
+    struct quic_conn *c;
+    if (ep->closing) return error_set(HKV_E_CLOSED, "the endpoint is closing, nothing can be dialled");
+    if (endpoint_id_equal(peer, &ep->id)) return error_set(HKV_E_INVALID, "this endpoint cannot dial its own id");
+    if (alpn.len == 0 || alpn.len > NET_ALPN_BYTES_MAX)
+        return error_set(HKV_E_INVALID, "an ALPN has 1 to %d bytes, not %zu", NET_ALPN_BYTES_MAX, alpn.len);
+    TRY(quic_conn_new(ep, false, &c));
+    c->peer = *peer;
+    c->events = events;
+    c->user = user;
+    quic_candidates(c, addrs);
+    enum hkv_err err = c->candidate_count ? quic_conn_dial_start(c, alpn)
+                                          : error_set(HKV_E_PEER_UNREACHABLE,
+                                                      "none of the peer's %zu addresses can be reached from here; give "
+                                                      "an IP address and port of a family that this node uses",
+                                                      addrs->count);
+    if (err != HKV_OK) {
+        quic_conn_stop(c);
+        quic_conn_free(c);
+        return err;
+    }
+    *out = c;
+    return HKV_OK;
+}
+
+static enum hkv_err quic_conn_accept_start(struct quic_conn *c, const struct udp_datagram *d, const ngtcp2_pkt_hd *hd,
+                                           const ngtcp2_cid *odcid)
+{
+    struct net_endpoint *ep = c->ep;
+    ngtcp2_settings settings;
+    ngtcp2_transport_params params;
+    net_addr local = d->local, remote = d->remote;
+    ngtcp2_path path = {.local = {&local.sa, net_addr_len(&local)}, .remote = {&remote.sa, net_addr_len(&remote)}};
+    ngtcp2_cid scid;
+
+    quic_conn_settings(ep, &settings, &params);
+    params.original_dcid = odcid ? *odcid : hd->dcid;
+    params.original_dcid_present = 1;
+    if (odcid) {
+        params.retry_scid = hd->dcid;
+        params.retry_scid_present = 1;
+        settings.token = hd->token;
+        settings.tokenlen = hd->tokenlen;
+        settings.token_type = NGTCP2_TOKEN_TYPE_RETRY;
+        TRY(cid_table_add(&ep->cids, &c->cids, c, odcid));
+    }
+    quic_random_cid(&scid, NET_CID_BYTES);
+    TRY(cid_table_add(&ep->cids, &c->cids, c, &scid));
+    TRY(cid_table_add(&ep->cids, &c->cids, c, &hd->dcid)); /* copies of this Initial may come from other addresses */
+    if (quic_reset_token(ep, &scid, params.stateless_reset_token)) return error_set(HKV_E_INTERNAL, "reset token");
+    params.stateless_reset_token_present = 1;
+    int rv = ngtcp2_conn_server_new(&c->ng, &hd->scid, &scid, &path, hd->version, &quic_callbacks, &settings, &params,
+                                    NULL, c);
+    return quic_conn_start(c, rv, ep->alpns, ep->alpn_count);
+}
+
+enum hkv_err quic_conn_accept(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
+                              const ngtcp2_pkt_hd *hd, const ngtcp2_cid *odcid, struct quic_conn **out)
+{
+    struct quic_conn *c;
+    TRY(quic_conn_new(ep, true, &c));
+    c->udp = udp;
+    c->remote = d->remote;
+    c->remote_known = true;
+    enum hkv_err err = quic_conn_accept_start(c, d, hd, odcid);
+    if (err != HKV_OK) {
+        quic_conn_stop(c);
+        quic_conn_free(c);
+        return err;
+    }
+    *out = c;
+    return HKV_OK;
+}
+
+/* ---- receiving ---- */
+
+static bool quic_is_candidate(const struct quic_conn *c, const net_addr *a)
+{
+    for (size_t i = 0; i < c->candidate_count; i++)
+        if (net_addr_equal(&c->candidates[i], a)) return true;
+    return false;
+}
+
+/* Whether a packet from there can be for this connection now. Until its handshake is done a connection has one address.
+ */
+static bool quic_source_fits(const struct quic_conn *c, const struct udp_datagram *d)
+{
+    if (c->server) return c->state == QUIC_OPEN || net_addr_equal(&d->remote, &c->remote);
+    return c->remote_known ? net_addr_equal(&d->remote, &c->remote) : quic_is_candidate(c, &d->remote);
+}
+
+/* A peer that missed our CONNECTION_CLOSE gets it again, less and less often. */
+static void quic_conn_late_packet(struct quic_conn *c)
+{
+    c->late_packets++;
+    if (!c->close_packet || (c->late_packets & (c->late_packets - 1))) return;
+    quic_conn_send(c, &c->close_local, &c->remote, c->close_packet, c->close_packet_len, c->close_packet_len);
+}
+
+static void quic_conn_report_stops(struct quic_conn *c)
+{
+    for (size_t i = 0; i < c->stops.count && !c->close_wanted && !c->fatal; i++) {
+        struct quic_stream *s = quic_stream_find(c, c->stops.items[i].stream_id);
+        if (s) quic_stream_peer_stopped(s, c->stops.items[i].code);
+    }
+    c->stops.count = 0;
+}
+
+void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d)
+{
+    if (c->state == QUIC_LINGERING) {
+        quic_conn_late_packet(c);
+        return;
+    }
+    if (c->fatal || !quic_source_fits(c, d)) return;
+    net_addr local = d->local, remote = d->remote;
+    ngtcp2_path path = {.local = {&local.sa, net_addr_len(&local)}, .remote = {&remote.sa, net_addr_len(&remote)}};
+    c->bytes_received += d->len;
+    c->handshake_packet_seen = false;
+    quic_callbacks_reading(c);
+    int rv = ngtcp2_conn_read_pkt(c->ng, c->server ? &path : &virtual_path, NULL, d->data, d->len, net_now());
+    quic_callbacks_reading(NULL);
+    if (rv) c->fatal = rv;
+    if (rv == 0 && !c->remote_known && c->handshake_packet_seen) {
+        c->remote = d->remote;
+        c->remote_known = true;
+    }
+    quic_conn_report_stops(c);
+    net_endpoint_mark(c->ep, c);
+}
+
+/* ---- ending ---- */
+
+void quic_conn_close(struct quic_conn *c, uint64_t code, const char *reason)
+{
+    if (c->close_wanted || c->state == QUIC_LINGERING) return;
+    c->close_wanted = true;
+    c->close_code = code;
+    snprintf(c->close_reason, sizeof c->close_reason, "%s", reason ? reason : "");
+    net_endpoint_mark(c->ep, c);
+}
+
+struct quic_ending {
+    enum hkv_err err;
+    uint64_t code;
+    char why[NET_REASON_MAX + 128];
+    bool silent; /* no CONNECTION_CLOSE */
+    ngtcp2_ccerr error;
+};
+
+/* A peer's text as part of a sentence: printable ASCII, bounded. */
+static void quic_reason_text(char out[NET_REASON_MAX], const uint8_t *reason, size_t len)
+{
+    size_t n = len < NET_REASON_MAX - 1 ? len : NET_REASON_MAX - 1;
+    for (size_t i = 0; i < n; i++) out[i] = reason[i] >= 0x20 && reason[i] < 0x7f ? (char)reason[i] : '?';
+    out[n] = '\0';
+}
+
+static void quic_ended_by_peer(struct quic_conn *c, struct quic_ending *end)
+{
+    const ngtcp2_ccerr *error = ngtcp2_conn_get_ccerr(c->ng);
+    char reason[NET_REASON_MAX];
+    end->silent = true;
+    if (c->stateless_reset) {
+        end->err = HKV_E_PEER_LOST;
+        snprintf(end->why, sizeof end->why, "the peer no longer knows this connection; it was probably restarted");
+        return;
+    }
+    quic_reason_text(reason, error->reason, error->reasonlen);
+    end->code = error->error_code;
+    if (error->type == NGTCP2_CCERR_TYPE_APPLICATION || error->error_code == NGTCP2_NO_ERROR) {
+        end->err = error->error_code == 0 ? HKV_OK : HKV_E_PEER_REFUSED;
+        snprintf(end->why, sizeof end->why, "the peer closed with code %llu \"%s\"", (unsigned long long)end->code,
+                 reason);
+    } else if (error->error_code == NGTCP2_CRYPTO_ERROR + TLS_ALERT_NO_PROTOCOL) {
+        end->err = HKV_E_PEER_REFUSED;
+        snprintf(end->why, sizeof end->why, "the peer does not speak the protocol asked for");
+    } else if (error->error_code >= NGTCP2_CRYPTO_ERROR || error->error_code == NGTCP2_CONNECTION_REFUSED ||
+               error->error_code == NGTCP2_APPLICATION_ERROR) {
+        end->err = HKV_E_PEER_REFUSED;
+        snprintf(end->why, sizeof end->why, "the peer refused the connection, QUIC error 0x%llx \"%s\"",
+                 (unsigned long long)end->code, reason);
+    } else {
+        end->err = HKV_E_PEER_PROTOCOL;
+        snprintf(end->why, sizeof end->why, "the peer ended the connection, QUIC error 0x%llx \"%s\"",
+                 (unsigned long long)end->code, reason);
+    }
+}
+
+/* We end it: a refused identity, an error in what the peer sent, or no memory. */
+static void quic_ended_by_error(struct quic_conn *c, struct quic_ending *end)
+{
+    uint8_t alert = c->alert ? c->alert : ngtcp2_conn_get_tls_alert(c->ng);
+    end->err = c->verdict ? c->verdict : HKV_E_PEER_PROTOCOL;
+    if (c->verdict)
+        snprintf(end->why, sizeof end->why, "%s", c->verdict_why);
+    else if (c->fatal == NGTCP2_ERR_CRYPTO && alert)
+        snprintf(end->why, sizeof end->why, "the TLS handshake failed with alert %u", alert);
+    else
+        snprintf(end->why, sizeof end->why, "QUIC: %s", ngtcp2_strerror(c->fatal));
+    if (c->fatal == NGTCP2_ERR_NOMEM || c->fatal == NGTCP2_ERR_CALLBACK_FAILURE)
+        end->err = c->verdict ? c->verdict : HKV_E_NOMEM;
+    if (c->verdict || (c->fatal == NGTCP2_ERR_CRYPTO && alert)) {
+        const char *reason = c->verdict_why ? c->verdict_why : "";
+        ngtcp2_ccerr_set_tls_alert(&end->error, alert ? alert : TLS_ALERT_INTERNAL, (const uint8_t *)reason,
+                                   strlen(reason));
+        end->code = end->error.error_code;
+        return;
+    }
+    ngtcp2_ccerr_set_liberr(&end->error, c->fatal, NULL, 0);
+    end->code = end->error.error_code;
+}
+
+static void quic_ended_by_time(struct quic_conn *c, struct quic_ending *end)
+{
+    end->silent = true;
+    if (c->state == QUIC_OPEN) {
+        end->err = HKV_E_PEER_LOST;
+        snprintf(end->why, sizeof end->why, "nothing was heard of the peer for %u ms", c->ep->limits.idle_timeout_ms);
+    } else {
+        end->err = HKV_E_PEER_UNREACHABLE;
+        snprintf(end->why, sizeof end->why, "no answer from the peer's %zu addresses within %u ms", c->candidate_count,
+                 c->ep->limits.dial_timeout_ms);
+    }
+}
+
+static void quic_conn_ending(struct quic_conn *c, struct quic_ending *end)
+{
+    memset(end, 0, sizeof *end);
+    ngtcp2_ccerr_default(&end->error);
+    switch (c->fatal) {
+    case 0:
+        end->code = c->close_code;
+        end->err = c->close_code == 0 ? HKV_OK : HKV_E_PEER_REFUSED;
+        snprintf(end->why, sizeof end->why, "closed by this node with code %llu \"%s\"",
+                 (unsigned long long)c->close_code, c->close_reason);
+        ngtcp2_ccerr_set_application_error(&end->error, c->close_code, (const uint8_t *)c->close_reason,
+                                           strlen(c->close_reason));
+        return;
+    case NGTCP2_ERR_DRAINING:
+        quic_ended_by_peer(c, end);
+        return;
+    case NGTCP2_ERR_IDLE_CLOSE:
+    case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+        quic_ended_by_time(c, end);
+        return;
+    case NGTCP2_ERR_DROP_CONN:
+    case NGTCP2_ERR_RETRY:
+        end->silent = true;
+        end->err = HKV_E_PEER_PROTOCOL;
+        return;
+    case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
+        end->silent = true;
+        end->err = HKV_E_PEER_REFUSED;
+        snprintf(end->why, sizeof end->why, "the peer does not speak QUIC version 1");
+        return;
+    default:
+        quic_ended_by_error(c, end);
+    }
+}
+
+/* Tells the peer and the owner, and leaves a shell that answers late packets for three probe timeouts. */
+static void quic_conn_end(struct quic_conn *c, uint64_t now)
+{
+    struct net_endpoint *ep = c->ep;
+    struct quic_ending end;
+    bool known_to_owner = c->events && (!c->server || c->state == QUIC_OPEN);
+    bool linger = c->fatal != NGTCP2_ERR_IDLE_CLOSE && c->fatal != NGTCP2_ERR_HANDSHAKE_TIMEOUT &&
+                  ep->lingering_count < ep->limits.conns_max;
+    quic_conn_ending(c, &end);
+    uint64_t time = 3 * ngtcp2_conn_get_pto(c->ng);
+    if (time < LINGER_MIN_NS) time = LINGER_MIN_NS;
+    if (time > LINGER_MAX_NS) time = LINGER_MAX_NS;
+    if (!end.silent) quic_conn_write_close(c, &end.error, now);
+    quic_conn_stop(c);
+    while (c->streams) quic_stream_end(c->streams);
+    if (known_to_owner) {
+        const struct transport_conn_events *events = c->events;
+        c->events = NULL;
+        events->closed(&c->base, end.err, end.code, end.why);
+    }
+    if (linger)
+        deadlines_set(&ep->deadlines, &c->deadline, now + time);
+    else
+        quic_conn_free(c);
+}
+
+/* ---- the turn of the loop ---- */
+
+void quic_conn_expire(struct quic_conn *c, uint64_t now)
+{
+    if (c->state == QUIC_LINGERING) {
+        quic_conn_free(c);
+        return;
+    }
+    int rv = c->fatal ? c->fatal : ngtcp2_conn_handle_expiry(c->ng, now);
+    if (rv) c->fatal = rv;
+    net_endpoint_mark(c->ep, c);
+}
+
+static bool quic_socket_blocked(const struct quic_conn *c)
+{
+    return c->ep->udp_v4.blocked || c->ep->udp_v6.blocked;
+}
+
+static void quic_conn_set_deadline(struct quic_conn *c, uint64_t now)
+{
+    uint64_t at = ngtcp2_conn_get_expiry(c->ng);
+    if (at <= now && !c->send_first) { /* usually just the end of a pause between sends; nothing waits for it */
+        int rv = ngtcp2_conn_handle_expiry(c->ng, now);
+        if (rv) c->fatal = rv;
+        if (rv) net_endpoint_mark(c->ep, c);
+        at = ngtcp2_conn_get_expiry(c->ng);
+    }
+    if (at <= now && quic_socket_blocked(c)) at = now + BLOCKED_RETRY_NS;
+    deadlines_set(&c->ep->deadlines, &c->deadline, at);
+}
+
+void quic_conn_flush(struct quic_conn *c)
+{
+    uint64_t now = net_now();
+    if (c->state == QUIC_LINGERING) return;
+    if (!c->fatal && !c->close_wanted) quic_streams_callbacks(c);
+    if (!c->fatal && !c->close_wanted) c->fatal = quic_streams_open(c);
+    if (!c->fatal && !c->close_wanted) c->fatal = quic_conn_write(c, now);
+    if (c->fatal || c->close_wanted) {
+        quic_conn_end(c, now);
+        return;
+    }
+    quic_streams_settle(c);
+    quic_conn_set_deadline(c, now);
+}
