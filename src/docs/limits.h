@@ -1,0 +1,52 @@
+/* Every limit of the docs module: what a peer may make us do, and what we ask of one (docs.md 4.7, 4.9, 10). */
+#ifndef HKV_DOCS_LIMITS_H
+#define HKV_DOCS_LIMITS_H
+
+#include "wire/entry.h"
+
+/* --- What is taken from a peer
+ * ------------------------------------------------------------------------------------------ */
+
+#define DOCS_FRAME_BYTES_MAX  (1u << 30) /* iroh-docs' own limit; decoded as a stream, never held */
+#define DOCS_FRAME_PARTS_MAX  4096       /* parts of one frame */
+#define DOCS_BOUNDS_BYTES_MAX (8u << 20) /* range bounds of one frame that wait for its end */
+#define DOCS_BAD_VALUES_MAX   100        /* entries with bad signatures, or of another namespace, in one session */
+#define DOCS_FUTURE_MAX       100        /* entries from the future in one session: one of the two clocks is wrong */
+
+/* Frames in a row in which nothing new moved: 4 log2(n) and this (docs.md 10, H21). */
+#define DOCS_IDLE_FRAMES_MAX 64
+
+/* Values received in vain (known, older, refused) and values sent: 2 n and this, n = our entries. */
+#define DOCS_REPEATED_VALUES_MAX 10000
+
+/* Answering a part that brings all of the peer's entries needs to know which they were; above this many, a fingerprint
+ * is answered instead. */
+#define DOCS_RECEIVED_SET_MAX 65536
+
+#define DOCS_HEADS_MAX 1024 /* authors whose newest accepted stamp a session reports */
+
+/* --- Batches on their way through the threads
+ * ----------------------------------------------------------------------------- */
+
+#define DOCS_BATCH_VALUES_MAX 256
+#define DOCS_BATCH_BYTES_MAX  (1u << 20) /* keys and bounds; the last element may pass it by ENTRY_ID_MAX */
+#define DOCS_BATCH_PARTS_MAX  256
+#define DOCS_BATCHES_MAX      8 /* decoded and not yet applied; with that many, decoding waits */
+
+/* Work of one call of docs_reconcile_step(), in units of about 4 µs: a scanned entry. About 5 ms. */
+#define DOCS_STEP_UNITS   1000
+#define DOCS_UNITS_SCAN   1
+#define DOCS_UNITS_INSERT 5
+#define DOCS_UNITS_QUERY  8
+
+/* --- What is sent
+ * ----------------------------------------------------------------------------------------------------------- */
+
+#define DOCS_SEND_PARTS_MAX  256
+#define DOCS_SEND_VALUES_MAX 1000
+#define DOCS_SEND_BYTES_MAX  (1u << 20) /* the last value may pass it */
+
+#define DOCS_SPLIT_WAYS   8 /* sub-ranges of a range whose fingerprints differ (upstream: 2) */
+#define DOCS_SPLIT_VALUES 1 /* a sub-range of at most this many entries is sent as values */
+
+#endif
