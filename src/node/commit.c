@@ -109,6 +109,7 @@ static void note(struct commit_task *task, enum hkv_err err)
 static bool apply_guarded(struct committer *c, struct commit_task *task)
 {
     task->again = false;
+    task->retried = false;
     enum hkv_err err = kv_savepoint(c->kv);
     if (err == HKV_OK) {
         err = task->apply(task, c->kv);
@@ -146,9 +147,10 @@ static void finish(struct committer *c, struct commit_task *task)
 }
 
 /* A transaction for one task. */
-static void run_alone(struct committer *c, struct commit_task *task)
+static void run_alone(struct committer *c, struct commit_task *task, bool retried)
 {
     task->again = false;
+    task->retried = retried;
     enum hkv_err err;
     if (task->no_transaction) {
         err = task->apply(task, c->kv);
@@ -206,9 +208,9 @@ static void run_group(struct committer *c)
             struct commit_task *task = next_task(c);
             if (task != NULL) group.tasks[group.count++] = task;
         }
-        for (size_t i = 0; i < group.count; i++) run_alone(c, group.tasks[i]);
+        for (size_t i = 0; i < group.count; i++) run_alone(c, group.tasks[i], begin == HKV_OK);
     }
-    if (alone != NULL) run_alone(c, alone);
+    if (alone != NULL) run_alone(c, alone, false);
 }
 
 static void drain(struct job *job)

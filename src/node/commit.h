@@ -29,6 +29,7 @@ struct commit_task {
     enum hkv_err (*apply)(struct commit_task *task, struct kv *kv);
     void (*complete)(struct commit_task *task, enum hkv_err err); /* error_last() has the sentence; may free the task */
     bool again;        /* set by apply */
+    bool retried;        /* set before apply: an earlier run was undone with its whole transaction */
     bool no_transaction; /* applied outside of one and alone (kv_reset) */
     enum hkv_err err;
     struct error_text why;

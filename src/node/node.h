@@ -66,6 +66,7 @@ struct hkv_store {
     struct fetcher *fetcher;
     struct server *server;
     struct records *records;
+    size_t resolutions; /* host names being looked up */
 
     /* calls under way; close waits until they have left */
     pthread_mutex_t calls_lock;
@@ -89,6 +90,12 @@ void node_identity_wipe(struct node_identity *identity);
 
 /* Whether the wall clock is not older than this build. Any thread. */
 bool node_clock_is_sane(struct hkv_store *store);
+
+/* Whether the folder of value files can be read and written. Caller's thread. */
+bool node_values_accessible(struct hkv_store *store);
+
+/* Adds the addresses under which this node may be reached. Not from the network thread. Errors: HKV_E_NETWORK, HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out);
 
 /* Begins and ends a public call. begin: HKV_E_CLOSED once the store is closing, HKV_E_INVALID for NULL. */
 HKV_CHECK enum hkv_err node_call_begin(struct hkv_store *store);

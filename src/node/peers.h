@@ -15,7 +15,7 @@
 #include "wire/ticket.h"
 
 #define PEERS_MAX     1024
-#define PEER_WHY_MAX  256
+#define PEER_WHY_MAX  ERROR_TEXT_MAX
 #define PEER_NAME_MAX 256 /* with NUL */
 
 struct sync_session;
@@ -27,7 +27,7 @@ struct peer {
     struct address_set addrs;
     char host[PEER_HOST_MAX + 1]; /* a name to resolve before dialling; "" when there is none */
     uint16_t host_port;
-    bool resolving;
+    bool resolved; /* `host` was looked up; again after some failures */
     bool seed;
     bool member;
     bool synced;
@@ -42,7 +42,8 @@ struct peer {
     bool last_confirmed;
     struct fingerprint confirmed; /* ours when the last session was confirmed */
     uint64_t rtt_us;
-    uint64_t begun;    /* number of the last session that ended clean (peers->sessions when it began); 0: none */
+    unsigned repeats;      /* sessions in a row because entries moved */
+    uint64_t persisted_us; /* wall clock of its last row in the store */
     char why[PEER_WHY_MAX];
 };
 

@@ -1,0 +1,607 @@
+/* Public functions about peers, sessions and waits, tickets, status and identity, watches. What belongs to the network thread is read
+ * there, by a short job that the caller waits for. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "net/endpoint.h"
+#include "node/node.h"
+#include "node/resolve.h"
+#include "node/sync.h"
+#include "wire/ticket.h"
+
+/* ------------------------------------------------------------------------------------------------ peers */
+
+/* A peer's name: a ticket, id@host:port, or the 64 hex digits of a known one. Host names are looked up here. */
+static enum hkv_err parse_peer(const char *text, struct endpoint_address *out)
+{
+    struct peer_name name;
+    if (text == NULL) return error_set(HKV_E_TICKET, "the peer is NULL; give an endpoint ticket or endpointid@host:port");
+    struct slice slice = slice_of_text(text);
+    *out = (struct endpoint_address){0};
+    if (slice.len == ID_TEXT_MAX - 1 && memchr(slice.data, '@', slice.len) == NULL) return endpoint_id_parse(slice, &out->id);
+    TRY(peer_name_parse(slice, &name));
+    enum hkv_err err = name.host[0] == '\0' ? HKV_OK : resolve_now(name.host, name.port, &name.endpoint.addrs);
+    if (err == HKV_OK) {
+        *out = name.endpoint;
+        name.endpoint = (struct endpoint_address){0};
+    }
+    peer_name_fini(&name);
+    return err;
+}
+
+struct peer_change {
+    struct endpoint_address address;
+    bool keep; /* as a seed */
+    enum hkv_err err;
+    struct error_text why;
+    struct kv_peer row;
+};
+
+static void add_on_network(struct hkv_store *store, void *arg)
+{
+    struct peer_change *change = arg;
+    struct peer *peer;
+    enum hkv_err err = peers_get(&store->peers, &change->address.id, &peer);
+    if (err == HKV_OK) err = address_set_merge(&peer->addrs, &change->address.addrs);
+    if (err == HKV_OK) {
+        if (change->keep) {
+            peer->seed = true;
+            peer->removed = false;
+        }
+        change->row.id = peer->id;
+        change->row.source = peer->seed ? KV_PEER_SEED : KV_PEER_SYNCED;
+        change->row.last_sync_us = peer->last_ok_wall_us;
+        err = address_set_merge(&change->row.addrs, &peer->addrs);
+        peer->failures = 0;
+        peer_wake(peer, 0);
+    }
+    change->err = err;
+    if (err != HKV_OK) error_save(&change->why);
+}
+
+static enum hkv_err put_row(struct hkv_store *store, void *arg)
+{
+    return kv_peer_put(store->kv, &((struct peer_change *)arg)->row);
+}
+
+static enum hkv_err change_result(struct peer_change *change)
+{
+    if (change->err != HKV_OK) error_restore(&change->why);
+    return change->err;
+}
+
+static enum hkv_err add_peer(struct hkv_store *store, const char *text, bool keep)
+{
+    struct peer_change change = {.keep = keep};
+    TRY(node_call_begin(store));
+    enum hkv_err err = parse_peer(text, &change.address);
+    if (err == HKV_OK) {
+        node_on_network(store, add_on_network, &change);
+        err = change_result(&change);
+    }
+    if (err == HKV_OK && keep) err = node_on_replica(store, put_row, &change);
+    endpoint_address_fini(&change.address);
+    address_set_fini(&change.row.addrs);
+    node_call_end(store);
+    return err;
+}
+
+enum hkv_err hkv_peer_add(struct hkv_store *store, const char *peer)
+{
+    return add_peer(store, peer, true);
+}
+
+enum hkv_err hkv_start_sync_with(struct hkv_store *store, const char *peer)
+{
+    return add_peer(store, peer, false);
+}
+
+static void remove_on_network(struct hkv_store *store, void *arg)
+{
+    struct peer_change *change = arg;
+    struct peer *peer = peers_find(&store->peers, &change->address.id);
+    if (peer == NULL || peer->removed) {
+        char id[ID_TEXT_MAX];
+        change->err = error_set(HKV_E_NOT_FOUND, "no peer %s is known", id_format(change->address.id.bytes, id));
+        error_save(&change->why);
+        return;
+    }
+    peer->removed = true;
+    peer->seed = false;
+    peer->synced = false;
+    env_timer_cancel(node_env(store), &peer->timer);
+    change->row.id = peer->id;
+    change->row.source = KV_PEER_REMOVED;
+}
+
+enum hkv_err hkv_peer_remove(struct hkv_store *store, const char *text)
+{
+    struct peer_change change = {0};
+    TRY(node_call_begin(store));
+    enum hkv_err err = parse_peer(text, &change.address);
+    if (err == HKV_OK) {
+        node_on_network(store, remove_on_network, &change);
+        err = change_result(&change);
+    }
+    if (err == HKV_OK) err = node_on_replica(store, put_row, &change);
+    endpoint_address_fini(&change.address);
+    node_call_end(store);
+    return err;
+}
+
+struct peer_list {
+    struct hkv_peers *peers;
+    enum hkv_err err;
+};
+
+static char *addresses_text(const struct address_set *addrs)
+{
+    struct buf text = {0};
+    enum hkv_err err = HKV_OK;
+    for (size_t i = 0; err == HKV_OK && i < addrs->count; i++) {
+        char socket[ADDRESS_TEXT_MAX];
+        const struct address *a = &addrs->items[i];
+        if (a->kind == ADDRESS_IP) socket_address_format(&a->socket, socket);
+        if (i > 0) err = buf_append_byte(&text, ',');
+        if (err == HKV_OK) err = buf_append_slice(&text, slice_of_text(a->kind == ADDRESS_IP ? socket : a->relay_url));
+    }
+    if (err == HKV_OK) err = buf_append_byte(&text, '\0');
+    if (err == HKV_OK) return (char *)text.data;
+    buf_fini(&text);
+    return NULL;
+}
+
+static bool peer_out(struct hkv_store *store, const struct peer *peer, struct hkv_peer *out)
+{
+    uint64_t now_us = env_mono_us(node_env(store));
+    (void)id_format(peer->id.bytes, out->endpoint_id);
+    out->source = peer->seed ? HKV_PEER_SEED : peer->member ? HKV_PEER_MEMBER : HKV_PEER_SYNCED;
+    out->connected = peer->failures == 0 && peer->last_ok_mono_us != 0 &&
+                     now_us - peer->last_ok_mono_us < 3 * store->anti_entropy_us;
+    out->rtt_us = peer->rtt_us;
+    out->last_sync_us = peer->last_ok_wall_us;
+    out->last_confirmed = peer->last_confirmed;
+    out->failures = peer->failures;
+    out->name = strdup(peer->name);
+    out->why = strdup(peer->why);
+    out->addrs = addresses_text(&peer->addrs);
+    return out->name != NULL && out->why != NULL && out->addrs != NULL;
+}
+
+static void list_on_network(struct hkv_store *store, void *arg)
+{
+    struct peer_list *list = arg;
+    list->peers->peers = calloc(store->peers.count + 1, sizeof *list->peers->peers);
+    if (list->peers->peers == NULL) {
+        list->err = HKV_E_NOMEM;
+        return;
+    }
+    for (size_t i = 0; i < store->peers.count && list->err == HKV_OK; i++)
+        if (peer_is_selected(store->peers.items[i]) &&
+            !peer_out(store, store->peers.items[i], &list->peers->peers[list->peers->count++]))
+            list->err = HKV_E_NOMEM;
+}
+
+enum hkv_err hkv_peers(struct hkv_store *store, struct hkv_peers **out)
+{
+    struct peer_list list = {0};
+    *out = NULL;
+    TRY(node_call_begin(store));
+    list.peers = calloc(1, sizeof *list.peers);
+    if (list.peers != NULL) node_on_network(store, list_on_network, &list);
+    node_call_end(store);
+    if (list.peers == NULL || list.err != HKV_OK) {
+        hkv_peers_free(list.peers);
+        return error_set(HKV_E_NOMEM, "no memory for the list of peers");
+    }
+    *out = list.peers;
+    return HKV_OK;
+}
+
+void hkv_peers_free(struct hkv_peers *peers)
+{
+    if (peers == NULL) return;
+    for (size_t i = 0; i < peers->count; i++) {
+        free((void *)(uintptr_t)peers->peers[i].name);
+        free((void *)(uintptr_t)peers->peers[i].why);
+        free((void *)(uintptr_t)peers->peers[i].addrs);
+    }
+    free(peers->peers);
+    free(peers);
+}
+
+/* ------------------------------------------------------------------------------------------------ sessions and waits */
+
+/* A round with whoever waits for it: a blocked caller, or a callback. */
+struct round_call {
+    struct sync_round round; /* first */
+    struct job begin;
+    struct job callback;
+    struct hkv_store *store;
+    struct endpoint_id *ids;
+    enum hkv_err err;
+    struct error_text why;
+    struct hkv_sync_result *result;
+    uint64_t waited_ms;
+    struct node_signal done;
+    hkv_sync_fn once_done; /* one of both for the callback form */
+    hkv_converged_fn converged_done;
+    void *arg;
+};
+
+static void round_call_free(struct round_call *call)
+{
+    sync_round_fini(&call->round);
+    hkv_sync_result_free(call->result);
+    node_signal_fini(&call->done);
+    free(call->ids);
+    free(call);
+}
+
+static struct hkv_sync_result *result_of(const struct sync_round *round)
+{
+    struct hkv_sync_result *result = calloc(1, sizeof *result);
+    if (result != NULL) result->peers = calloc(round->peer_count + 1, sizeof *result->peers);
+    if (result == NULL || result->peers == NULL) {
+        free(result);
+        return NULL;
+    }
+    for (size_t i = 0; i < round->peer_count; i++) {
+        const struct sync_round_peer *p = &round->peers[i];
+        struct hkv_sync_peer *to = &result->peers[result->count++];
+        (void)id_format(p->id.bytes, to->endpoint_id);
+        to->err = p->done ? p->err : HKV_E_TIMEOUT;
+        to->error = strdup(p->done ? p->why : "no session ended in time");
+        to->confirmed = p->confirmed;
+        to->entries_sent = p->sent;
+        to->entries_received = p->received;
+    }
+    return result;
+}
+
+void hkv_sync_result_free(struct hkv_sync_result *result)
+{
+    if (result == NULL) return;
+    for (size_t i = 0; i < result->count; i++) free((void *)(uintptr_t)result->peers[i].error);
+    free(result->peers);
+    free(result);
+}
+
+static void round_callback(struct job *job)
+{
+    struct round_call *call = (struct round_call *)(void *)((char *)job - offsetof(struct round_call, callback));
+    struct hkv_store *store = call->store;
+    const char *why = call->err == HKV_OK ? "" : call->why.text;
+    if (call->once_done != NULL)
+        call->once_done(call->arg, call->err, why, call->result);
+    else
+        call->converged_done(call->arg, call->err, why, call->waited_ms);
+    round_call_free(call);
+    node_call_end(store);
+}
+
+static void round_done(struct sync_round *round, enum hkv_err err)
+{
+    struct round_call *call = (struct round_call *)(void *)round;
+    struct env *env = node_env(call->store);
+    call->err = err;
+    if (err != HKV_OK) error_save(&call->why);
+    call->result = result_of(round);
+    call->waited_ms = (env_mono_us(env) - round->begun_us) / 1000;
+    if (call->once_done == NULL && call->converged_done == NULL) {
+        node_signal_set(&call->done);
+        return;
+    }
+    call->callback.run = round_callback;
+    env_run_on(env, ENV_CALLBACK, &call->callback);
+}
+
+static void round_begin(struct job *job)
+{
+    struct round_call *call = (struct round_call *)(void *)((char *)job - offsetof(struct round_call, begin));
+    sync_round_begin(call->store->sync, &call->round);
+}
+
+static enum hkv_err round_call_new(struct hkv_store *store, enum sync_round_kind kind, const char *const *peers,
+                                   size_t peer_count, uint32_t timeout_ms, struct round_call **out)
+{
+    struct round_call *call = calloc(1, sizeof *call);
+    if (call == NULL) return error_set(HKV_E_NOMEM, "no memory to wait for peers");
+    node_signal_init(&call->done);
+    call->store = store;
+    call->begin.run = round_begin;
+    call->round.kind = kind;
+    call->round.timeout_ms = timeout_ms;
+    call->round.done = round_done;
+    enum hkv_err err = HKV_OK;
+    if (peer_count > 0) {
+        call->ids = calloc(peer_count, sizeof *call->ids);
+        if (call->ids == NULL) err = error_set(HKV_E_NOMEM, "no memory to wait for peers");
+    }
+    for (size_t i = 0; err == HKV_OK && i < peer_count; i++) {
+        struct endpoint_address address;
+        err = parse_peer(peers[i], &address);
+        if (err == HKV_OK) call->ids[i] = address.id;
+        if (err == HKV_OK) endpoint_address_fini(&address);
+    }
+    if (err != HKV_OK) {
+        round_call_free(call);
+        return err;
+    }
+    call->round.selected = call->ids;
+    call->round.selected_count = peer_count;
+    *out = call;
+    return HKV_OK;
+}
+
+static enum hkv_err round_wait(struct round_call *call)
+{
+    env_run_on(node_env(call->store), ENV_NETWORK, &call->begin);
+    (void)node_signal_wait(&call->done, HKV_FOREVER);
+    if (call->err != HKV_OK) error_restore(&call->why);
+    return call->err;
+}
+
+enum hkv_err hkv_sync_once(struct hkv_store *store, uint32_t timeout_ms, struct hkv_sync_result **out)
+{
+    struct round_call *call;
+    if (out != NULL) *out = NULL;
+    TRY(node_call_begin(store));
+    enum hkv_err err = round_call_new(store, SYNC_ROUND_ONCE, NULL, 0, timeout_ms, &call);
+    if (err == HKV_OK) {
+        err = round_wait(call);
+        if (out != NULL) {
+            *out = call->result;
+            call->result = NULL;
+        }
+        round_call_free(call);
+    }
+    node_call_end(store);
+    return err;
+}
+
+enum hkv_err hkv_wait_converged(struct hkv_store *store, const char *const *peers, size_t peer_count, uint32_t timeout_ms,
+                                uint64_t *waited_ms)
+{
+    struct round_call *call;
+    TRY(node_call_begin(store));
+    enum hkv_err err = round_call_new(store, SYNC_ROUND_CONVERGED, peers, peer_count, timeout_ms, &call);
+    if (err == HKV_OK) {
+        err = round_wait(call);
+        if (waited_ms != NULL) *waited_ms = call->waited_ms;
+        round_call_free(call);
+    }
+    node_call_end(store);
+    return err;
+}
+
+static enum hkv_err round_async(struct hkv_store *store, enum hkv_err begun, struct round_call *call)
+{
+    if (begun == HKV_OK)
+        env_run_on(node_env(store), ENV_NETWORK, &call->begin);
+    else
+        node_call_end(store);
+    return begun;
+}
+
+enum hkv_err hkv_sync_once_async(struct hkv_store *store, uint32_t timeout_ms, hkv_sync_fn done, void *arg)
+{
+    struct round_call *call = NULL;
+    TRY(node_call_begin(store));
+    enum hkv_err err = round_call_new(store, SYNC_ROUND_ONCE, NULL, 0, timeout_ms, &call);
+    if (err == HKV_OK) {
+        call->once_done = done;
+        call->arg = arg;
+    }
+    return round_async(store, err, call);
+}
+
+enum hkv_err hkv_wait_converged_async(struct hkv_store *store, const char *const *peers, size_t peer_count,
+                                      uint32_t timeout_ms, hkv_converged_fn done, void *arg)
+{
+    struct round_call *call = NULL;
+    TRY(node_call_begin(store));
+    enum hkv_err err = round_call_new(store, SYNC_ROUND_CONVERGED, peers, peer_count, timeout_ms, &call);
+    if (err == HKV_OK) {
+        call->converged_done = done;
+        call->arg = arg;
+    }
+    return round_async(store, err, call);
+}
+
+/* ------------------------------------------------------------------------------------------------ status, identity */
+
+static const char *const condition_names[HKV_CONDITION_COUNT] = {
+    [HKV_CONDITION_ENDPOINT_BOUND] = "endpoint_bound",       [HKV_CONDITION_DOCS_RUNNING] = "docs_running",
+    [HKV_CONDITION_VALUES_ACCESSIBLE] = "values_accessible", [HKV_CONDITION_NAMESPACE_OPEN] = "namespace_open",
+    [HKV_CONDITION_VALUES_COMPLETE] = "values_complete",     [HKV_CONDITION_CLOCK_SANE] = "clock_sane",
+    [HKV_CONDITION_IDENTITY_UNIQUE] = "identity_unique",     [HKV_CONDITION_PEER_IN_SYNC] = "peer_in_sync",
+};
+
+const char *hkv_condition_name(enum hkv_condition condition)
+{
+    return (unsigned)condition < HKV_CONDITION_COUNT ? condition_names[condition] : "unknown";
+}
+
+static void status_on_network(struct hkv_store *store, void *arg)
+{
+    struct hkv_status *out = arg;
+    struct sync_counters counters;
+    uint64_t now_us = env_mono_us(node_env(store));
+    bool in_sync = false;
+    out->single_node = true;
+    for (size_t i = 0; i < store->peers.count; i++) {
+        const struct peer *peer = store->peers.items[i];
+        if (!peer_is_selected(peer)) continue;
+        out->single_node = false;
+        in_sync = in_sync || (peer->last_ok_clean && peer->last_ok_mono_us != 0 &&
+                              now_us - peer->last_ok_mono_us < 3 * store->anti_entropy_us);
+    }
+    sync_counters(store->sync, &counters);
+    out->sessions_ok = counters.ok;
+    out->sessions_failed = counters.failed;
+    out->conditions[HKV_CONDITION_ENDPOINT_BOUND] = store->endpoint != NULL;
+    out->conditions[HKV_CONDITION_DOCS_RUNNING] = true;
+    out->conditions[HKV_CONDITION_PEER_IN_SYNC] = in_sync || out->single_node;
+}
+
+enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
+{
+    struct kv_counts counts;
+    *out = (struct hkv_status){0};
+    TRY(node_call_begin(store));
+    node_on_network(store, status_on_network, out);
+    kv_counts(store->kv, &counts);
+    out->entries = counts.entries;
+    out->visible_keys = counts.visible_keys;
+    out->tombstones = counts.tombstones;
+    out->values_missing = counts.values_missing;
+    out->values_bad = counts.values_bad;
+    out->values_too_large = counts.values_too_large;
+    out->entries_refused = counts.entries_refused;
+    out->foreign_entries = counts.foreign_entries;
+    out->disk_bytes = counts.disk_bytes;
+    out->wal_bytes = counts.wal_bytes;
+    out->position = counts.position;
+    out->epoch = kv_epoch(store->kv);
+    uint64_t now_us = env_wall_us(node_env(store));
+    out->stamp_ahead_us = counts.newest_stamp_us > now_us ? counts.newest_stamp_us - now_us : 0;
+    (void)id_format(counts.fingerprint.bytes, out->fingerprint);
+    out->conditions[HKV_CONDITION_VALUES_ACCESSIBLE] = node_values_accessible(store);
+    out->conditions[HKV_CONDITION_NAMESPACE_OPEN] = true;
+    out->conditions[HKV_CONDITION_VALUES_COMPLETE] =
+        counts.values_missing == 0 && counts.values_bad == 0 && counts.values_too_large == 0;
+    out->conditions[HKV_CONDITION_CLOCK_SANE] = node_clock_is_sane(store);
+    out->conditions[HKV_CONDITION_IDENTITY_UNIQUE] = true;
+    out->healthy = true;
+    for (int i = 0; i < HKV_CONDITION_COUNT; i++) out->healthy = out->healthy && out->conditions[i];
+    node_call_end(store);
+    return HKV_OK;
+}
+
+static enum hkv_err text_of(struct buf *text, char **out)
+{
+    enum hkv_err err = buf_append_byte(text, '\0');
+    if (err == HKV_OK) *out = (char *)buf_take(text).data;
+    return err;
+}
+
+static enum hkv_err fill_info(struct hkv_store *store, struct endpoint_address *self, struct hkv_info *out)
+{
+    struct buf ticket = {0};
+    self->id = store->endpoint_id;
+    TRY(node_addresses(store, &self->addrs));
+    enum hkv_err err = endpoint_ticket_encode(self, &ticket);
+    if (err == HKV_OK) err = text_of(&ticket, &out->endpoint_ticket);
+    buf_fini(&ticket);
+    TRY(err);
+    out->addrs = addresses_text(&self->addrs);
+    out->data_dir = strdup(store->dir.path);
+    if (out->addrs == NULL || out->data_dir == NULL) return error_set(HKV_E_NOMEM, "no memory for the node's addresses");
+    return HKV_OK;
+}
+
+enum hkv_err hkv_info(struct hkv_store *store, struct hkv_info *out)
+{
+    struct node_identity identity;
+    struct endpoint_address self = {0};
+    *out = (struct hkv_info){0};
+    TRY(node_call_begin(store));
+    node_identity_get(store, &identity);
+    (void)id_format(identity.signer.namespace.bytes, out->namespace_id);
+    (void)id_format(identity.signer.author.bytes, out->author_id);
+    (void)id_format(store->endpoint_id.bytes, out->endpoint_id);
+    out->format = identity.format_known ? "native" : "unknown";
+    out->read_only = !identity.can_write;
+    node_identity_wipe(&identity);
+    out->port_ipv4 = net_endpoint_port(store->endpoint, false);
+    out->port_ipv6 = net_endpoint_port(store->endpoint, true);
+    enum hkv_err err = fill_info(store, &self, out);
+    address_set_fini(&self.addrs);
+    if (err != HKV_OK) hkv_info_fini(out);
+    node_call_end(store);
+    return err;
+}
+
+void hkv_info_fini(struct hkv_info *info)
+{
+    if (info == NULL) return;
+    free(info->endpoint_ticket);
+    free(info->addrs);
+    free(info->data_dir);
+    *info = (struct hkv_info){0};
+}
+
+static enum hkv_err make_ticket(struct hkv_store *store, enum hkv_ticket_mode mode, char **out)
+{
+    struct node_identity identity;
+    struct endpoint_address self = {.id = store->endpoint_id};
+    struct buf text = {0};
+    node_identity_get(store, &identity);
+    struct doc_ticket ticket = {.writable = mode == HKV_TICKET_WRITE,
+                                .namespace = identity.signer.namespace,
+                                .endpoints = &self,
+                                .endpoint_count = 1};
+    if (ticket.writable) ticket.secret = identity.signer.namespace_secret;
+    enum hkv_err err = ticket.writable && !identity.can_write
+                           ? error_set(HKV_E_READ_ONLY, "this store holds a read ticket only and cannot give a write ticket")
+                           : node_addresses(store, &self.addrs);
+    if (err == HKV_OK) err = doc_ticket_encode(&ticket, &text);
+    if (err == HKV_OK) err = text_of(&text, out);
+    buf_fini(&text);
+    address_set_fini(&self.addrs);
+    node_identity_wipe(&identity);
+    return err;
+}
+
+enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mode, char **out)
+{
+    *out = NULL;
+    if (mode != HKV_TICKET_READ && mode != HKV_TICKET_WRITE)
+        return error_set(HKV_E_INVALID, "the ticket mode is %d; use one of enum hkv_ticket_mode", (int)mode);
+    TRY(node_call_begin(store));
+    enum hkv_err err = make_ticket(store, mode, out);
+    node_call_end(store);
+    return err;
+}
+
+void hkv_text_free(char *text)
+{
+    free(text);
+}
+
+/* ------------------------------------------------------------------------------------------------ watches, errors */
+
+enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event, void *arg,
+                       struct hkv_watch **out)
+{
+    *out = NULL;
+    TRY(node_call_begin(store));
+    enum hkv_err err = node_prefix_check(slice_of(prefix, prefix_bytes));
+    if (err == HKV_OK) err = watch_open(&store->watches, slice_of(prefix, prefix_bytes), event, arg, out);
+    node_call_end(store);
+    return err;
+}
+
+void hkv_watch_close(struct hkv_watch *watch)
+{
+    if (watch == NULL) return;
+    struct hkv_store *store = (struct hkv_store *)(void *)((char *)watch_hub_of(watch) - offsetof(struct hkv_store, watches));
+    watch_close(watch, runtime_on_callback_thread(&store->runtime));
+}
+
+const char *hkv_last_error(void)
+{
+    return error_last();
+}
+
+const char *hkv_error_name(enum hkv_err err)
+{
+    return error_name(err);
+}
+
+const char *hkv_error_sentence(enum hkv_err err)
+{
+    return error_sentence(err);
+}

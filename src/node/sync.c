@@ -1,0 +1,494 @@
+#include "node/sync.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "node/fetch.h"
+#include "node/records.h"
+#include "node/resolve.h"
+#include "node/sync_parts.h"
+
+#define REPEATS_MAX        3 /* sessions in a row with one peer because entries moved */
+#define PERSIST_AFTER_US   ((uint64_t)600000000)
+#define CONVERGE_RETRY_US  ((uint64_t)200000)
+#define RESOLVE_AFTER_FAILURES 4 /* in a row, after which a host name is looked up anew */
+
+static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean);
+static void rounds_check(struct sync_driver *driver);
+
+/* A delay with 10 % jitter either way. */
+static uint64_t jitter(struct hkv_store *store, uint64_t delay_us)
+{
+    uint32_t random;
+    env_random(node_env(store), &random, sizeof random);
+    return delay_us - delay_us / 10 + delay_us / 5 * (uint64_t)random / UINT32_MAX;
+}
+
+static uint64_t backoff_us(const struct sync_driver *driver, unsigned failures)
+{
+    uint64_t limit = driver->store->anti_entropy_us;
+    if (limit < SYNC_BACKOFF_FIRST_US * 4) limit = SYNC_BACKOFF_FIRST_US * 4;
+    if (limit > SYNC_BACKOFF_MAX_US) limit = SYNC_BACKOFF_MAX_US;
+    uint64_t delay = SYNC_BACKOFF_FIRST_US;
+    for (unsigned i = 1; i < failures && delay < limit; i++) delay *= 2;
+    return delay < limit ? delay : limit;
+}
+
+static void publish(struct hkv_store *store, enum hkv_event_type type, const struct endpoint_id *peer,
+                    const struct docs_outcome *outcome)
+{
+    char id[ID_TEXT_MAX];
+    struct hkv_event event = {.type = type, .peer = id_format(peer->bytes, id)};
+    if (outcome != NULL) {
+        event.sync_ok = outcome->err == HKV_OK;
+        event.sync_confirmed = outcome->is_confirmed;
+        event.entries_sent = outcome->sent;
+        event.entries_received = outcome->received;
+    }
+    watch_publish_sync(&store->watches, &event);
+}
+
+/* ------------------------------------------------------------------------------------------------ beginning */
+
+static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err);
+
+static void dial(struct sync_driver *driver, struct peer *peer)
+{
+    enum hkv_err err = sync_session_dial(driver, peer);
+    if (err == HKV_OK) {
+        publish(driver->store, HKV_EVENT_SYNC_STARTED, &peer->id, NULL);
+        return;
+    }
+    dial_failed(driver, peer, err);
+}
+
+void sync_due(void *arg, struct peer *peer)
+{
+    struct sync_driver *driver = ((struct hkv_store *)arg)->sync;
+    if (driver->closing || peer->session != NULL) return;
+    if (peer->host[0] != '\0' && !peer->resolved && resolve_begin(driver->store, peer)) return;
+    dial(driver, peer);
+}
+
+bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, enum docs_abort_reason *reason)
+{
+    struct sync_driver *driver = s->driver;
+    struct hkv_store *store = driver->store;
+    struct peer *peer;
+    (void)pthread_mutex_lock(&store->identity_lock);
+    bool ours = namespace_id_equal(namespace, &store->identity.signer.namespace);
+    (void)pthread_mutex_unlock(&store->identity_lock);
+    *reason = DOCS_ABORT_NOT_FOUND;
+    if (!ours || driver->closing) return false;
+    *reason = DOCS_ABORT_INTERNAL;
+    if (peers_get(&store->peers, &s->peer_id, &peer) != HKV_OK) return false;
+    *reason = DOCS_ABORT_ALREADY_SYNCING;
+    struct sync_session *running = peer->session;
+    bool theirs_wins = running == NULL || (running->role == DOCS_DIALLER && ID_COMPARE(&store->endpoint_id, &peer->id) > 0);
+    if (!theirs_wins) return false;
+    s->peer = peer;
+    peer->session = s;
+    env_timer_cancel(node_env(store), &peer->timer);
+    publish(store, HKV_EVENT_SYNC_STARTED, &peer->id, NULL);
+    return true;
+}
+
+void sync_session_progress(struct sync_session *s, uint64_t inserted)
+{
+    if (inserted == 0 || s->driver->closing) return;
+    s->inserted += inserted;
+    fetcher_kick(s->driver->store->fetcher);
+}
+
+/* ------------------------------------------------------------------------------------------------ remembering peers */
+
+struct persist_task {
+    struct commit_task task; /* first */
+    struct kv_peer row;
+};
+
+static enum hkv_err persist_apply(struct commit_task *task, struct kv *kv)
+{
+    return kv_peer_put(kv, &((struct persist_task *)(void *)task)->row);
+}
+
+static void persist_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct persist_task *persist = (struct persist_task *)(void *)task;
+    (void)err; /* tried again after the next session */
+    address_set_fini(&persist->row.addrs);
+    free(persist);
+}
+
+/* Every ten minutes, and when there is something new. */
+static void persist(struct hkv_store *store, struct peer *peer, bool news)
+{
+    uint64_t now_us = env_wall_us(node_env(store));
+    if (!news && now_us - peer->persisted_us < PERSIST_AFTER_US) return;
+    struct persist_task *task = calloc(1, sizeof *task);
+    if (task == NULL) return;
+    peer->persisted_us = now_us;
+    task->task.apply = persist_apply;
+    task->task.complete = persist_complete;
+    task->row.id = peer->id;
+    task->row.source = peer->seed ? KV_PEER_SEED : KV_PEER_SYNCED;
+    task->row.last_sync_us = now_us;
+    if (address_set_merge(&task->row.addrs, &peer->addrs) != HKV_OK) {
+        persist_complete(&task->task, HKV_E_NOMEM);
+        return;
+    }
+    committer_submit(&store->committer, &task->task);
+}
+
+/* ------------------------------------------------------------------------------------------------ the end of a session */
+
+static bool is_clean(const struct docs_outcome *outcome)
+{
+    return outcome->err == HKV_OK && (outcome->is_confirmed || (outcome->sent + outcome->inserted > 0 && outcome->refused == 0));
+}
+
+static void session_succeeded(struct sync_session *s, struct peer *peer)
+{
+    struct sync_driver *driver = s->driver;
+    struct hkv_store *store = driver->store;
+    const struct docs_outcome *outcome = &s->docs.outcome;
+    struct transport_path_info path;
+    bool news = !peer->synced;
+    driver->counters.ok++;
+    peer->failures = 0;
+    peer->synced = peer->synced || !peer->removed;
+    peer->why[0] = '\0';
+    peer->last_ok_mono_us = env_mono_us(node_env(store));
+    peer->last_ok_wall_us = env_wall_us(node_env(store));
+    peer->last_ok_clean = is_clean(outcome);
+    peer->last_confirmed = outcome->is_confirmed;
+    if (outcome->refused > 0)
+        (void)snprintf(peer->why, sizeof peer->why, "%llu entries of the last session were refused, %llu for their stamp",
+                       (unsigned long long)outcome->refused, (unsigned long long)outcome->future);
+    if (outcome->is_confirmed) {
+        struct kv_counts counts;
+        kv_counts(store->kv, &counts);
+        peer->confirmed = counts.fingerprint;
+    }
+    if (s->conn != NULL) {
+        size_t before = peer->addrs.count;
+        transport_conn_path(s->conn, &path);
+        peer->rtt_us = path.rtt_us;
+        if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_OK) news = news || peer->addrs.count != before;
+    }
+    persist(store, peer, news);
+    fetcher_wake(store->fetcher, &peer->id);
+}
+
+static void count_failure(struct sync_driver *driver, struct peer *peer, const struct docs_outcome *outcome)
+{
+    driver->counters.failed++;
+    peer->failures++;
+    if (peer->failures % RESOLVE_AFTER_FAILURES == 0) peer->resolved = false;
+    memcpy(peer->why, outcome->why.text, sizeof peer->why);
+}
+
+/* When the next session with the peer begins. `neutral`: neither success nor failure. */
+static void schedule_next(struct sync_session *s, struct peer *peer, bool neutral)
+{
+    struct sync_driver *driver = s->driver;
+    struct hkv_store *store = driver->store;
+    const struct docs_outcome *outcome = &s->docs.outcome;
+    bool moved = outcome->sent + outcome->inserted > 0;
+    if (!peer_is_selected(peer)) return;
+    if (neutral) {
+        peer_wake(peer, jitter(store, SYNC_BACKOFF_FIRST_US));
+    } else if (outcome->err != HKV_OK) {
+        peer_schedule(peer, jitter(store, backoff_us(driver, peer->failures)));
+    } else if (s->role == DOCS_DIALLER && moved && peer->member && peer->repeats < REPEATS_MAX) {
+        peer->repeats++;
+        peer_schedule(peer, 0);
+    } else {
+        peer->repeats = 0;
+        peer_schedule(peer, jitter(store, store->anti_entropy_us));
+    }
+    if (peer->again && outcome->err == HKV_OK) peer_wake(peer, SYNC_WRITE_DELAY_US);
+    peer->again = false;
+}
+
+static void log_end(const struct sync_session *s)
+{
+    const struct docs_outcome *o = &s->docs.outcome;
+    char id[ID_TEXT_MAX];
+    node_log(s->driver->store, HKV_LOG_DEBUG, "sync", "session %s %.10s: %s, %llu sent, %llu received, %llu new%s%s",
+             s->role == DOCS_DIALLER ? "with" : "from", id_format(s->peer_id.bytes, id),
+             o->err != HKV_OK ? "failed" : o->is_confirmed ? "equal" : "moved", (unsigned long long)o->sent,
+             (unsigned long long)o->received, (unsigned long long)o->inserted, o->err != HKV_OK ? ": " : "",
+             o->err != HKV_OK ? o->why.text : "");
+}
+
+void sync_session_ended(struct sync_session *s)
+{
+    struct sync_driver *driver = s->driver;
+    struct peer *peer = s->peer;
+    const struct docs_outcome *outcome = &s->docs.outcome;
+    log_end(s);
+    if (peer == NULL) return; /* it never said what it wanted, or was refused */
+    bool occupied = peer->session == s;
+    bool neutral = outcome->is_aborted && outcome->abort_reason == DOCS_ABORT_ALREADY_SYNCING;
+    publish(driver->store, HKV_EVENT_SYNC_FINISHED, &peer->id, outcome);
+    if (occupied) peer->session = NULL;
+    if (driver->closing) return;
+    if (outcome->err == HKV_OK)
+        session_succeeded(s, peer);
+    else if (!neutral)
+        count_failure(driver, peer, outcome);
+    if (occupied) schedule_next(s, peer, neutral);
+    if (outcome->inserted > 0) {
+        sync_entries_changed(driver, peer);
+        records_refresh(driver->store->records);
+    }
+    if (!neutral || peer->session == NULL) rounds_session_ended(driver, s, is_clean(outcome));
+}
+
+void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
+{
+    struct sync_session **at = &driver->sessions;
+    while (*at != s) at = &(*at)->next;
+    *at = s->next;
+    if (s->peer != NULL && s->peer->session == s) s->peer->session = NULL;
+    if (s->role == DOCS_ACCEPTOR) driver->accepted_count--;
+    if (driver->closed_done != NULL && driver->sessions == NULL) {
+        void (*done)(void *arg) = driver->closed_done;
+        driver->closed_done = NULL;
+        done(driver->closed_arg);
+    }
+}
+
+void sync_entries_changed(struct sync_driver *driver, const struct peer *from)
+{
+    struct hkv_store *store = driver->store;
+    struct kv_counts counts;
+    if (driver->closing) return;
+    kv_counts(store->kv, &counts);
+    for (size_t i = 0; i < store->peers.count; i++) {
+        struct peer *peer = store->peers.items[i];
+        if (peer == from || !peer_is_selected(peer) || peer->failures > 0) continue;
+        if (peer->session == NULL && peer->last_confirmed && fingerprint_equal(&peer->confirmed, &counts.fingerprint)) continue;
+        peer_wake(peer, peer->member ? SYNC_WRITE_DELAY_US : SYNC_FOREIGN_DELAY_US);
+    }
+}
+
+void sync_values_changed(struct sync_driver *driver)
+{
+    if (driver->closing) return;
+    records_refresh(driver->store->records);
+    rounds_check(driver);
+}
+
+void sync_counters(const struct sync_driver *driver, struct sync_counters *out)
+{
+    *out = driver->counters;
+}
+
+/* ------------------------------------------------------------------------------------------------ rounds */
+
+static void round_finish(struct sync_round *round, enum hkv_err err)
+{
+    struct sync_driver *driver = round->driver;
+    struct sync_round **at = &driver->rounds;
+    while (*at != round) at = &(*at)->next;
+    *at = round->next;
+    env_timer_cancel(node_env(driver->store), &round->timer);
+    round->done(round, err);
+}
+
+static size_t round_pending(const struct sync_round *round)
+{
+    size_t pending = 0;
+    for (size_t i = 0; i < round->peer_count; i++) pending += !round->peers[i].done;
+    return pending;
+}
+
+static enum hkv_err once_result(const struct sync_round *round)
+{
+    for (size_t i = 0; i < round->peer_count; i++)
+        if (round->peers[i].done && round->peers[i].err == HKV_OK) return HKV_OK;
+    if (round->peer_count == 0) return HKV_OK;
+    char id[ID_TEXT_MAX];
+    return error_set(HKV_E_PEER_UNREACHABLE, "no session with any of %zu peers ended well; %.10s: %s", round->peer_count,
+                     id_format(round->peers[0].id.bytes, id), round->peers[0].why);
+}
+
+static enum hkv_err not_converged(const struct sync_round *round, uint64_t missing)
+{
+    char text[ERROR_TEXT_MAX] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < round->peer_count && used + 1 < sizeof text; i++) {
+        const struct sync_round_peer *p = &round->peers[i];
+        char id[ID_TEXT_MAX];
+        if (p->done) continue;
+        int n = snprintf(text + used, sizeof text - used, "%s%.10s: %s", used == 0 ? "" : "; ", id_format(p->id.bytes, id),
+                         p->why[0] == '\0' ? "no session ended yet" : p->why);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    if (missing > 0 && used + 1 < sizeof text)
+        (void)snprintf(text + used, sizeof text - used, "%s%llu values have not arrived", used == 0 ? "" : "; ",
+                       (unsigned long long)missing);
+    return error_set(HKV_E_NOT_CONVERGED, "not converged in %u ms: %s", round->timeout_ms, text);
+}
+
+/* Ends the round when nothing is left to wait for. */
+static void round_check(struct sync_round *round)
+{
+    struct kv_counts counts;
+    if (round_pending(round) > 0) return;
+    if (round->kind == SYNC_ROUND_ONCE) {
+        round_finish(round, once_result(round));
+        return;
+    }
+    kv_counts(round->driver->store->kv, &counts);
+    if (counts.values_missing == 0) round_finish(round, HKV_OK);
+}
+
+static void rounds_check(struct sync_driver *driver)
+{
+    for (struct sync_round *round = driver->rounds, *next; round != NULL; round = next) {
+        next = round->next;
+        round_check(round);
+    }
+}
+
+static void round_timeout(struct env_timer *timer)
+{
+    struct sync_round *round = (struct sync_round *)(void *)((char *)timer - offsetof(struct sync_round, timer));
+    struct kv_counts counts;
+    kv_counts(round->driver->store->kv, &counts);
+    enum hkv_err err = round->kind == SYNC_ROUND_CONVERGED
+                           ? not_converged(round, counts.values_missing)
+                           : error_set(HKV_E_TIMEOUT, "%zu of %zu peers had no session within %u ms", round_pending(round),
+                                       round->peer_count, round->timeout_ms);
+    round_finish(round, err);
+}
+
+static void round_peer_ended(struct sync_round *round, struct sync_round_peer *p, struct peer *peer,
+                             const struct docs_outcome *outcome, bool clean)
+{
+    p->err = outcome->err;
+    p->confirmed = outcome->is_confirmed;
+    p->sent += outcome->sent;
+    p->received += outcome->received;
+    memcpy(p->why, outcome->err == HKV_OK ? peer->why : outcome->why.text, sizeof p->why);
+    if (round->kind == SYNC_ROUND_ONCE || clean)
+        p->done = true;
+    else
+        peer_wake(peer, CONVERGE_RETRY_US);
+}
+
+static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean)
+{
+    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
+        for (size_t i = 0; i < round->peer_count; i++) {
+            struct sync_round_peer *p = &round->peers[i];
+            if (p->done || !endpoint_id_equal(&p->id, &s->peer_id)) continue;
+            bool begun_before = s->number <= round->begun;
+            bool aborted = s->docs.outcome.is_aborted && s->docs.outcome.abort_reason == DOCS_ABORT_ALREADY_SYNCING;
+            if (begun_before || aborted)
+                peer_wake(s->peer, 0);
+            else
+                round_peer_ended(round, p, s->peer, &s->docs.outcome, clean);
+        }
+    rounds_check(driver);
+}
+
+static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err)
+{
+    struct docs_outcome outcome = {.err = err};
+    error_save(&outcome.why);
+    count_failure(driver, peer, &outcome);
+    if (peer_is_selected(peer)) peer_schedule(peer, jitter(driver->store, backoff_us(driver, peer->failures)));
+    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
+        for (size_t i = 0; i < round->peer_count; i++)
+            if (!round->peers[i].done && endpoint_id_equal(&round->peers[i].id, &peer->id))
+                round_peer_ended(round, &round->peers[i], peer, &outcome, false);
+    rounds_check(driver);
+}
+
+static enum hkv_err round_select(struct sync_driver *driver, struct sync_round *round)
+{
+    struct peers *peers = &driver->store->peers;
+    size_t limit = round->selected != NULL ? round->selected_count : peers->count;
+    round->peers = calloc(limit + 1, sizeof *round->peers);
+    if (round->peers == NULL) return error_set(HKV_E_NOMEM, "no memory to wait for peers");
+    for (size_t i = 0; i < limit; i++) {
+        struct peer *peer;
+        if (round->selected != NULL)
+            TRY(peers_get(peers, &round->selected[i], &peer));
+        else
+            peer = peers->items[i];
+        if (round->selected == NULL && !peer_is_selected(peer)) continue;
+        round->peers[round->peer_count++].id = peer->id;
+    }
+    return HKV_OK;
+}
+
+void sync_round_begin(struct sync_driver *driver, struct sync_round *round)
+{
+    struct env *env = node_env(driver->store);
+    round->driver = driver;
+    round->timer = (struct env_timer){.fire = round_timeout};
+    round->peers = NULL;
+    round->peer_count = 0;
+    round->begun = driver->number;
+    round->begun_us = env_mono_us(env);
+    if (driver->closing) {
+        round->done(round, error_set(HKV_E_CLOSED, "the store is being closed"));
+        return;
+    }
+    enum hkv_err err = round_select(driver, round);
+    if (err != HKV_OK) {
+        round->done(round, err);
+        return;
+    }
+    round->next = driver->rounds;
+    driver->rounds = round;
+    if (round->timeout_ms != 0 && round->timeout_ms != HKV_FOREVER)
+        env_timer_set(env, &round->timer, round->begun_us + (uint64_t)round->timeout_ms * 1000);
+    for (size_t i = 0; i < round->peer_count; i++) peer_wake(peers_find(&driver->store->peers, &round->peers[i].id), 0);
+    round_check(round);
+}
+
+void sync_round_fini(struct sync_round *round)
+{
+    free(round->peers);
+    round->peers = NULL;
+}
+
+/* ------------------------------------------------------------------------------------------------ life cycle */
+
+enum hkv_err sync_driver_new(struct hkv_store *store, struct sync_driver **out)
+{
+    struct sync_driver *driver = calloc(1, sizeof *driver);
+    if (driver == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    driver->store = store;
+    *out = driver;
+    return HKV_OK;
+}
+
+void sync_driver_close(struct sync_driver *driver, void (*done)(void *arg), void *arg)
+{
+    driver->closing = true;
+    while (driver->rounds != NULL) round_finish(driver->rounds, error_set(HKV_E_CLOSED, "the store is being closed"));
+    driver->closed_done = done;
+    driver->closed_arg = arg;
+    for (struct sync_session *s = driver->sessions; s != NULL; s = s->next)
+        if (s->conn != NULL) transport_conn_close(s->conn, 0, "");
+    if (driver->sessions == NULL && driver->closed_done != NULL) {
+        driver->closed_done = NULL;
+        done(arg);
+    }
+}
+
+void sync_driver_free(struct sync_driver *driver)
+{
+    if (driver == NULL) return;
+    assert(driver->sessions == NULL && driver->rounds == NULL);
+    free(driver);
+}

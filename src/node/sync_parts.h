@@ -1,0 +1,66 @@
+/* What sync.c (when to sync, with whom, who waits) and sync_session.c (one session over one connection) share. Network thread only. */
+#ifndef HKV_NODE_SYNC_PARTS_H
+#define HKV_NODE_SYNC_PARTS_H
+
+#include "docs/reconcile.h"
+#include "docs/session.h"
+#include "node/sync.h"
+
+struct sync_driver {
+    struct hkv_store *store;
+    struct sync_session *sessions;
+    size_t accepted_count;
+    uint64_t number; /* of the session begun last */
+    struct sync_round *rounds;
+    struct sync_counters counters;
+    bool closing;
+    void (*closed_done)(void *arg);
+    void *closed_arg;
+};
+
+/* One session, from dialling or accepting to the end of its connection.
+ *
+ *   occupies: it is peer->session, the one that counts for the pair. Lost at its end, or when a session of the peer's wins.
+ *   Freed when the core has ended, no batch is out, and stream and connection are closed. */
+struct sync_session {
+    struct sync_driver *driver;
+    struct sync_session *next;
+    struct peer *peer; /* NULL while an accepted one has not said what it wants */
+    enum docs_role role;
+    struct transport_conn *conn;
+    struct transport_stream *stream;
+    struct env_timer timer;
+    struct docs_session docs;
+    struct docs_reconcile reconcile;
+    struct commit_task screen;
+    struct commit_task apply;
+    struct docs_batch *screening;
+    struct docs_batch *applying;
+    uint64_t number;
+    uint64_t inserted; /* reported so far */
+    struct endpoint_id peer_id;
+    bool ended;    /* END was handled */
+    bool finished; /* our FIN is acknowledged */
+};
+
+/* Dials the peer. It becomes peer->session. Errors: those of transport_dial, HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err sync_session_dial(struct sync_driver *driver, struct peer *peer);
+
+/* Ends it as failed. */
+void sync_session_abort(struct sync_session *s, enum hkv_err err);
+
+/* ---- sync.c, called by sync_session.c ---- */
+
+/* Whether a peer's session may begin: HKV_OK, and it is peer->session now; else the reason in `*reason`. */
+HKV_CHECK bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, enum docs_abort_reason *reason);
+
+/* Some entries were stored. */
+void sync_session_progress(struct sync_session *s, uint64_t inserted);
+
+/* The outcome is final. */
+void sync_session_ended(struct sync_session *s);
+
+/* It is freed. */
+void sync_session_gone(struct sync_driver *driver, struct sync_session *s);
+
+#endif

@@ -1,0 +1,397 @@
+/* One docs session over one connection: performs the effects of the core (docs/session.h) and keeps the time limits.
+ *
+ *   dialler   dial ─▶ opened: stream, core ─▶ … END ─▶ our FIN acknowledged ─▶ close
+ *   acceptor  accepted ─▶ stream: core ─▶ … END ─▶ the dialler closes, or SYNC_LINGER_US is over (wire/endpoint.md 9, 14 and 15) */
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "node/sync_parts.h"
+
+static void perform_all(struct sync_session *s);
+
+static struct env *env_of(const struct sync_session *s)
+{
+    return node_env(s->driver->store);
+}
+
+static void arm(struct sync_session *s, uint64_t delay_us)
+{
+    env_timer_set(env_of(s), &s->timer, env_mono_us(env_of(s)) + delay_us);
+}
+
+static void free_if_over(struct sync_session *s)
+{
+    if (s->conn != NULL || s->stream != NULL || !s->ended || docs_session_is_busy(&s->docs)) return;
+    struct sync_driver *driver = s->driver;
+    env_timer_cancel(env_of(s), &s->timer);
+    docs_reconcile_fini(&s->reconcile);
+    docs_session_fini(&s->docs);
+    sync_session_gone(driver, s);
+    free(s);
+}
+
+/* ------------------------------------------------------------------------------------------------ batches on their way */
+
+static struct sync_session *session_of(struct job *job, struct docs_batch **batch)
+{
+    *batch = (struct docs_batch *)(void *)((char *)job - offsetof(struct docs_batch, job));
+    return (*batch)->user;
+}
+
+static void verified_back(struct job *job)
+{
+    struct docs_batch *batch;
+    struct sync_session *s = session_of(job, &batch);
+    docs_session_verified(&s->docs, batch);
+    perform_all(s);
+}
+
+static void verify_run(struct job *job)
+{
+    struct docs_batch *batch;
+    struct sync_session *s = session_of(job, &batch);
+    docs_batch_verify(batch, entry_verify);
+    batch->job.run = verified_back;
+    env_run_on(env_of(s), ENV_NETWORK, &batch->job);
+}
+
+static void screened_back(struct job *job)
+{
+    struct docs_batch *batch;
+    struct sync_session *s = session_of(job, &batch);
+    docs_session_screened(&s->docs, batch);
+    perform_all(s);
+}
+
+static enum hkv_err screen_apply(struct commit_task *task, struct kv *kv)
+{
+    struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, screen));
+    docs_batch_screen(s->screening, kv_docs(kv));
+    return HKV_OK; /* a failure is in the batch's answer */
+}
+
+static void send_back(struct sync_session *s, struct docs_batch *batch, void (*run)(struct job *job), enum hkv_err err)
+{
+    if (err != HKV_OK && batch->answer.err == HKV_OK) {
+        batch->answer.err = err;
+        error_save(&batch->answer.why);
+    }
+    batch->job.run = run;
+    env_run_on(env_of(s), ENV_NETWORK, &batch->job);
+}
+
+static void screen_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, screen));
+    send_back(s, s->screening, screened_back, err);
+}
+
+static void applied_back(struct job *job)
+{
+    struct docs_batch *batch;
+    struct sync_session *s = session_of(job, &batch);
+    sync_session_progress(s, batch->answer.inserted);
+    docs_session_applied(&s->docs, batch);
+    perform_all(s);
+}
+
+static enum hkv_err apply_apply(struct commit_task *task, struct kv *kv)
+{
+    struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, apply));
+    bool done;
+    if (task->retried) return error_set(HKV_E_DISK, "the transaction that held this session's entries was lost");
+    docs_reconcile_step(&s->reconcile, kv_docs(kv), s->applying, &done);
+    if (s->applying->answer.err != HKV_OK) {
+        error_restore(&s->applying->answer.why);
+        return s->applying->answer.err;
+    }
+    task->again = !done;
+    return HKV_OK;
+}
+
+static void apply_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, apply));
+    send_back(s, s->applying, applied_back, err);
+}
+
+/* ------------------------------------------------------------------------------------------------ effects */
+
+static void decide(struct sync_session *s, const struct namespace_id *namespace)
+{
+    enum docs_abort_reason reason;
+    if (sync_admit(s, namespace, &reason)) {
+        arm(s, SYNC_PROGRESS_US);
+        docs_session_allow(&s->docs);
+    } else {
+        docs_session_refuse(&s->docs, reason);
+    }
+}
+
+static void end(struct sync_session *s)
+{
+    s->ended = true;
+    sync_session_ended(s);
+    if (s->conn == NULL) {
+        free_if_over(s);
+        return;
+    }
+    if (s->docs.outcome.err != HKV_OK && !s->docs.outcome.is_aborted) {
+        if (s->stream != NULL) {
+            transport_stream_reset(s->stream, 0);
+            transport_stream_stop(s->stream, 0);
+        }
+        transport_conn_close(s->conn, 0, "");
+        return;
+    }
+    if (s->role == DOCS_DIALLER && (s->finished || s->stream == NULL))
+        transport_conn_close(s->conn, 0, "");
+    else
+        arm(s, SYNC_LINGER_US);
+}
+
+static void perform(struct sync_session *s, struct docs_effect *effect)
+{
+    struct hkv_store *store = s->driver->store;
+    switch (effect->kind) {
+    case DOCS_EFFECT_NONE:
+        return;
+    case DOCS_EFFECT_ACCEPT:
+        decide(s, &effect->namespace);
+        return;
+    case DOCS_EFFECT_SCREEN:
+        effect->batch->user = s;
+        s->screening = effect->batch;
+        s->screen = (struct commit_task){.apply = screen_apply, .complete = screen_complete};
+        committer_submit(&store->committer, &s->screen);
+        return;
+    case DOCS_EFFECT_VERIFY:
+        effect->batch->user = s;
+        effect->batch->job.run = verify_run;
+        env_run_on(env_of(s), ENV_WORKER, &effect->batch->job);
+        return;
+    case DOCS_EFFECT_APPLY:
+        effect->batch->user = s;
+        s->applying = effect->batch;
+        s->apply = (struct commit_task){.apply = apply_apply, .complete = apply_complete};
+        committer_submit(&store->committer, &s->apply);
+        return;
+    case DOCS_EFFECT_SEND:
+        if (s->stream == NULL || transport_stream_write(s->stream, &effect->bytes) != HKV_OK) buf_fini(&effect->bytes);
+        arm(s, SYNC_PROGRESS_US);
+        return;
+    case DOCS_EFFECT_FINISH:
+        if (s->stream != NULL) transport_stream_finish(s->stream);
+        return;
+    case DOCS_EFFECT_END:
+        end(s);
+        return;
+    }
+}
+
+/* May free the session. */
+static void perform_all(struct sync_session *s)
+{
+    struct docs_effect effect = {0};
+    for (;;) {
+        docs_session_next(&s->docs, &effect);
+        if (effect.kind == DOCS_EFFECT_NONE) break;
+        bool last = effect.kind == DOCS_EFFECT_END;
+        perform(s, &effect);
+        if (last) return;
+    }
+    if (s->stream != NULL && !s->ended) {
+        size_t consumed = docs_session_consumed(&s->docs);
+        if (consumed > 0) transport_stream_consumed(s->stream, consumed);
+    }
+    free_if_over(s);
+}
+
+void sync_session_abort(struct sync_session *s, enum hkv_err err)
+{
+    docs_session_fail(&s->docs, err);
+    perform_all(s);
+}
+
+/* ------------------------------------------------------------------------------------------------ stream */
+
+static void stream_data(struct transport_stream *stream, struct slice bytes, bool fin)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    if (s->ended) {
+        transport_stream_consumed(stream, bytes.len);
+        return;
+    }
+    if (s->peer != NULL) arm(s, SYNC_PROGRESS_US);
+    if (bytes.len > 0) docs_session_feed(&s->docs, bytes);
+    if (fin) docs_session_feed_end(&s->docs);
+    perform_all(s);
+}
+
+static void stream_writable(struct transport_stream *stream)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    if (!s->ended) arm(s, SYNC_PROGRESS_US);
+}
+
+static void stream_finished(struct transport_stream *stream)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    s->finished = true;
+    if (s->ended && s->role == DOCS_DIALLER && s->conn != NULL) transport_conn_close(s->conn, 0, "");
+}
+
+static void stream_reset(struct transport_stream *stream, uint64_t code)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    (void)error_set(HKV_E_PEER_LOST, "the peer reset the session with code %llu", (unsigned long long)code);
+    if (!s->ended) sync_session_abort(s, HKV_E_PEER_LOST);
+}
+
+static void stream_stopped(struct transport_stream *stream, uint64_t code)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    (void)error_set(HKV_E_PEER_LOST, "the peer stopped the session with code %llu", (unsigned long long)code);
+    if (!s->ended) sync_session_abort(s, HKV_E_PEER_LOST);
+}
+
+static void stream_closed(struct transport_stream *stream)
+{
+    struct sync_session *s = transport_stream_user(stream);
+    s->stream = NULL;
+    if (s->ended && s->role == DOCS_DIALLER && s->conn != NULL) transport_conn_close(s->conn, 0, "");
+    free_if_over(s);
+}
+
+static const struct transport_stream_events stream_events = {
+    .data = stream_data,
+    .writable = stream_writable,
+    .finished = stream_finished,
+    .reset = stream_reset,
+    .stopped = stream_stopped,
+    .closed = stream_closed,
+};
+
+/* ------------------------------------------------------------------------------------------------ connection */
+
+static void conn_opened(struct transport_conn *conn)
+{
+    struct sync_session *s = transport_conn_user(conn);
+    if (s->ended) return;
+    enum hkv_err err = transport_stream_open(conn, &stream_events, s, &s->stream);
+    if (err != HKV_OK) {
+        s->stream = NULL;
+        sync_session_abort(s, err);
+        return;
+    }
+    arm(s, SYNC_PROGRESS_US);
+    perform_all(s);
+}
+
+static bool conn_stream(struct transport_conn *conn, struct transport_stream *stream)
+{
+    struct sync_session *s = transport_conn_user(conn);
+    if (s->role != DOCS_ACCEPTOR || s->stream != NULL || s->ended) return false;
+    s->stream = stream;
+    transport_stream_set(stream, &stream_events, s);
+    return true;
+}
+
+static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t code, const char *why)
+{
+    struct sync_session *s = transport_conn_user(conn);
+    (void)code;
+    s->conn = NULL;
+    if (s->ended) {
+        free_if_over(s);
+        return;
+    }
+    /* A clean close may overtake the FIN of a peer that has nothing more to say. */
+    if (err == HKV_OK && s->docs.state == DOCS_CLOSING) {
+        docs_session_feed_end(&s->docs);
+        perform_all(s);
+        return;
+    }
+    if (err == HKV_OK) {
+        err = HKV_E_PEER_LOST;
+        why = "the peer closed the connection in the middle of the session";
+    }
+    (void)error_set(err, "%s", why);
+    sync_session_abort(s, err);
+}
+
+static const struct transport_conn_events conn_events = {
+    .opened = conn_opened, .stream = conn_stream, .closed = conn_closed};
+
+static void timer_fired(struct env_timer *timer)
+{
+    struct sync_session *s = (struct sync_session *)(void *)((char *)timer - offsetof(struct sync_session, timer));
+    if (s->ended) {
+        if (s->conn != NULL) transport_conn_close(s->conn, 0, "");
+        return;
+    }
+    if (docs_session_is_busy(&s->docs)) {
+        arm(s, SYNC_PROGRESS_US);
+        return;
+    }
+    (void)error_set(HKV_E_TIMEOUT, "the peer sent nothing for too long");
+    sync_session_abort(s, HKV_E_TIMEOUT);
+}
+
+static struct sync_session *session_new(struct sync_driver *driver, enum docs_role role, const struct endpoint_id *peer)
+{
+    struct hkv_store *store = driver->store;
+    struct node_identity identity;
+    uint64_t seed;
+    struct sync_session *s = calloc(1, sizeof *s);
+    if (s == NULL) return NULL;
+    node_identity_get(store, &identity);
+    enum hkv_err err = docs_session_init(&s->docs, role, role == DOCS_DIALLER ? &identity.signer.namespace : NULL);
+    node_identity_wipe(&identity);
+    if (err != HKV_OK) {
+        free(s);
+        return NULL;
+    }
+    env_random(node_env(store), &seed, sizeof seed);
+    struct docs_config config = docs_config_default(seed);
+    docs_reconcile_init(&s->reconcile, &config, peer);
+    s->driver = driver;
+    s->role = role;
+    s->timer.fire = timer_fired;
+    s->peer_id = *peer;
+    s->number = ++driver->number;
+    s->next = driver->sessions;
+    driver->sessions = s;
+    return s;
+}
+
+enum hkv_err sync_session_dial(struct sync_driver *driver, struct peer *peer)
+{
+    struct sync_session *s = session_new(driver, DOCS_DIALLER, &peer->id);
+    if (s == NULL) return error_set(HKV_E_NOMEM, "no memory for a session");
+    enum hkv_err err = transport_dial(driver->store->transport, &peer->id, &peer->addrs, slice_of_text(SYNC_ALPN),
+                                      &conn_events, s, &s->conn);
+    if (err != HKV_OK) {
+        s->conn = NULL;
+        s->ended = true;
+        docs_session_fail(&s->docs, err);
+        free_if_over(s);
+        return err;
+    }
+    s->peer = peer;
+    peer->session = s;
+    return HKV_OK;
+}
+
+bool sync_accept(struct sync_driver *driver, struct transport_conn *conn)
+{
+    if (driver->closing || driver->accepted_count >= SYNC_SESSIONS_MAX) return false;
+    struct sync_session *s = session_new(driver, DOCS_ACCEPTOR, transport_conn_peer(conn));
+    if (s == NULL) return false;
+    driver->accepted_count++;
+    s->conn = conn;
+    transport_conn_set(conn, &conn_events, s);
+    arm(s, SYNC_FIRST_BYTE_US);
+    return true;
+}
