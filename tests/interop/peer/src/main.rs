@@ -72,7 +72,7 @@ async fn run(node: &mut Option<Node>, cmd: &str, p: &Params) -> Result<Value> {
         "sync" => n.sync(p).await,
         "reconcile" => n.reconcile(p).await,
         "leave" => n.leave().await,
-        "entries" => n.entries().await,
+        "entries" => n.entries(p).await,
         "summary" => n.summary().await,
         "fetch" => n.fetch(p).await,
         "read" => n.read(p).await,

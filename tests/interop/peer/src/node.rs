@@ -188,7 +188,11 @@ impl Node {
     }
 
     async fn all_entries(&self) -> Result<Vec<Entry>> {
-        let stream = self.doc.get_many(Query::all().include_empty()).await?;
+        self.find_entries(Query::all().include_empty().build()).await
+    }
+
+    async fn find_entries(&self, query: Query) -> Result<Vec<Entry>> {
+        let stream = self.doc.get_many(query).await?;
         tokio::pin!(stream);
         let mut entries = Vec::new();
         while let Some(entry) = stream.next().await {
@@ -197,9 +201,22 @@ impl Node {
         Ok(entries)
     }
 
-    /// Every entry, upstream's empty ones included: [author, key, stamp, hash, length].
-    pub async fn entries(&self) -> Result<Value> {
-        let rows: Vec<Value> = self.all_entries().await?.iter().map(entry_row).collect();
+    /// Every entry, upstream's empty ones included: [author, key, stamp, hash, length], and a sixth member, the content
+    /// in hex, when it is here and no longer than `content_len_max`. With `key`, only those of this document key.
+    pub async fn entries(&self, p: &Params) -> Result<Value> {
+        let content_len_max = p.number("content_len_max", 0);
+        let query = match p.optional_text("key") {
+            Some(_) => Query::key_exact(p.hex("key")?).include_empty().build(),
+            None => Query::all().include_empty().build(),
+        };
+        let mut rows = Vec::new();
+        for entry in self.find_entries(query).await? {
+            let mut row = entry_row(&entry);
+            if (1..=content_len_max).contains(&entry.content_len()) && self.blobs.has(entry.content_hash()).await? {
+                row.push(json!(data_encoding::HEXLOWER.encode(&self.blobs.get_bytes(entry.content_hash()).await?)));
+            }
+            rows.push(row);
+        }
         Ok(json!({ "entries": rows }))
     }
 
@@ -346,14 +363,14 @@ fn parse_peer(text: &str) -> Result<EndpointAddr> {
     Ok(EndpointTicket::from_str(text).context("endpoint ticket")?.endpoint_addr().clone())
 }
 
-fn entry_row(entry: &Entry) -> Value {
-    json!([
-        entry.author().to_string(),
-        data_encoding::HEXLOWER.encode(entry.key()),
-        entry.timestamp(),
-        entry.content_hash().to_string(),
-        entry.content_len(),
-    ])
+fn entry_row(entry: &Entry) -> Vec<Value> {
+    vec![
+        json!(entry.author().to_string()),
+        json!(data_encoding::HEXLOWER.encode(entry.key())),
+        json!(entry.timestamp()),
+        json!(entry.content_hash().to_string()),
+        json!(entry.content_len()),
+    ]
 }
 
 /// The entry's part of a range fingerprint: BLAKE3 over namespace, author, key, stamp (big-endian) and hash.
