@@ -1,0 +1,136 @@
+/* The getter's decoder against a hostile provider, and encoder and decoder against each other.
+ *
+ *   byte 0   low bits choose the wanted value (patterns of the vectors), the high bit the game:
+ *            0: the rest is what the provider sends     1: the rest is ranges, and the provider is ours
+ *   byte 1   bytes fed at once
+ *   byte 2   number of boundaries, then that many steps of 2 bytes between them
+ *
+ * Whatever is handed out must be the pattern itself; a response of ours must always complete. */
+#include <stdlib.h>
+
+#include "blobs/fetch.h"
+#include "blobs/provide.h"
+#include "crypto/blake3.h"
+
+#define DATA_BYTES 100000
+#define BOUNDS_MAX 16
+
+static const size_t sizes[] = {0, 1, 1024, 1025, 2049, 16384, 16385, 20480, 32769, 100000};
+
+#define SIZE_COUNT (sizeof sizes / sizeof sizes[0])
+
+static uint8_t data[DATA_BYTES];
+static struct hash hashes[SIZE_COUNT];
+static struct buf outboards[SIZE_COUNT];
+
+static void check(bool holds)
+{
+    if (!holds) abort();
+}
+
+static void prepare(void)
+{
+    static bool ready;
+    if (ready) return;
+    ready = true;
+    for (size_t i = 0; i < DATA_BYTES; i++) data[i] = (uint8_t)(i % 251);
+    for (size_t i = 0; i < SIZE_COUNT; i++) {
+        static struct bao_builder b;
+        bao_builder_init(&b);
+        check(bao_builder_update(&b, slice_of(data, sizes[i])) == HKV_OK);
+        check(bao_builder_finish(&b, &hashes[i], &outboards[i]) == HKV_OK);
+        bao_builder_fini(&b);
+    }
+}
+
+static enum hkv_err find(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
+{
+    (void)source;
+    for (size_t i = 0; i < SIZE_COUNT; i++) {
+        if (!hash_equal(hash, &hashes[i])) continue;
+        out->size_bytes = sizes[i];
+        out->outboard = buf_slice(&outboards[i]);
+        return HKV_OK;
+    }
+    return HKV_E_NOT_FOUND;
+}
+
+static enum hkv_err read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset, uint8_t *out,
+                            size_t len)
+{
+    (void)source;
+    check(offset <= value->size_bytes && len <= value->size_bytes - offset);
+    memcpy(out, data + offset, len);
+    return HKV_OK;
+}
+
+static void release(struct blobs_source *source, struct blobs_value *value)
+{
+    (void)source;
+    (void)value;
+}
+
+static void respond(struct slice request, struct buf *out)
+{
+    static const struct blobs_source_ops ops = {.lookup = find, .read_at = read_at, .release = release};
+    static struct blobs_provide p;
+    struct blobs_source source = {&ops};
+    struct blobs_request r;
+    enum blobs_provide_state state = BLOBS_PROVIDE_MORE;
+    check(blobs_request_decode(request, &r, NULL) == HKV_OK);
+    blobs_provide_init(&p, &r);
+    while (state == BLOBS_PROVIDE_MORE) check(blobs_provide_step(&p, &source, 5000, out, &state) == HKV_OK);
+    check(state == BLOBS_PROVIDE_DONE);
+    blobs_provide_fini(&p, &source);
+}
+
+/* True when everything was accepted. */
+static bool receive(struct blobs_fetch *f, size_t size, struct slice stream, size_t piece)
+{
+    while (stream.len > 0) {
+        struct slice in = slice_part(stream, 0, piece);
+        struct blobs_fetch_event e;
+        stream = slice_part(stream, in.len, SIZE_MAX);
+        do {
+            size_t consumed;
+            if (blobs_fetch_feed(f, in, &consumed, &e) != HKV_OK) return false;
+            check(consumed <= in.len);
+            in = slice_part(in, consumed, SIZE_MAX);
+            if (e.kind == BLOBS_FETCH_BLOB_DONE && e.size_proven) check(e.size_bytes == size);
+            if (e.kind != BLOBS_FETCH_LEAF) continue;
+            check(e.offset < size && e.data.len <= size - e.offset);
+            check(memcmp(e.data.data, data + e.offset, e.data.len) == 0);
+        } while (e.kind != BLOBS_FETCH_NEED_MORE);
+        check(in.len == 0);
+    }
+    return true;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len);
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
+{
+    static struct blobs_fetch f;
+    if (len < 3) return 0;
+    prepare();
+    size_t which = (input[0] & 0x7f) % SIZE_COUNT, piece = (size_t)input[1] * input[1] + 1,
+           count = input[2] % (BOUNDS_MAX + 1);
+    uint64_t bounds[BOUNDS_MAX] = {0};
+    if (len < 3 + 2 * count) return 0;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t step = (uint64_t)input[3 + 2 * i] << 8 | input[4 + 2 * i];
+        bounds[i] = step + (i > 0 ? bounds[i - 1] + 1 : 0);
+    }
+    struct bao_ranges ranges = count > 0 ? (struct bao_ranges){bounds, count} : bao_ranges_all;
+    struct blobs_want want = {hashes[which], BLOBS_SIZE_UNKNOWN};
+    struct buf stream = {0};
+    bool ours = (input[0] & 0x80) != 0;
+    check(blobs_fetch_init_one(&f, &want, ranges, UINT64_MAX) == HKV_OK);
+    if (ours) respond(buf_slice(&f.request_bytes), &stream);
+    struct slice in = ours ? buf_slice(&stream) : slice_of(input + 3 + 2 * count, len - 3 - 2 * count);
+    bool accepted = receive(&f, sizes[which], in, piece);
+    if (ours) check(accepted && blobs_fetch_end(&f) == BLOBS_FETCH_COMPLETE);
+    buf_fini(&stream);
+    blobs_fetch_fini(&f);
+    return 0;
+}
