@@ -1,9 +1,11 @@
 # tests/fuzz/fuzz_<name>.c, each with the inputs in tests/fuzz/corpus/<name>/.
 #
 #   HKV_FUZZ=ON (clang)   libFuzzer programs bin/fuzz_<name>
+#                         (target fuzzers builds all)
 #   otherwise             the same program with a driver that runs every input of the corpus once: CTest fuzz/<name>
 #
 # fuzz_rpc* is linked with the daemon's code (target hero_server_core), the others with the pure modules.
+add_custom_target(fuzzers)
 file(GLOB hkv_fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(source IN LISTS hkv_fuzz_sources)
     get_filename_component(target ${source} NAME_WE)
@@ -27,4 +29,5 @@ foreach(source IN LISTS hkv_fuzz_sources)
     endif()
     target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR})
     target_link_libraries(${target} PRIVATE ${libraries})
+    add_dependencies(fuzzers ${target})
 endforeach()
