@@ -33,6 +33,7 @@
 #define KV_PROVIDERS_MAX    8                   /* remembered for one missing value */
 
 struct kv;
+struct files;
 
 /* ------------------------------------------------------------------------------------------------ open, transactions */
 
@@ -45,6 +46,8 @@ struct kv_config {
     uint64_t disk_bytes;               /* 0: no limit */
     bool sync_every_commit;            /* HKV_DURABILITY_POWER */
     struct env *env;                   /* clocks and random bytes */
+    const char *vfs;                   /* SQLite VFS by name; NULL: the system's files */
+    struct files *files;               /* folder of value files, the caller's; NULL: data_dir/blobs */
 };
 
 /* Opens or creates. Reads spans and counters, nothing else that grows. `*created`: there was no store. `*other_namespace` is set
@@ -64,8 +67,10 @@ HKV_CHECK enum hkv_err kv_savepoint(struct kv *kv);
 HKV_CHECK enum hkv_err kv_savepoint_release(struct kv *kv);
 void kv_savepoint_rollback(struct kv *kv);
 
-/* Checkpoints the write-ahead log outside a transaction when it has grown; bounded work. replica */
-void kv_maintain(struct kv *kv);
+/* Outside a transaction: checkpoints the write-ahead log when it has grown, removes values that nothing refers to any more, and
+ * sweeps orphaned value files after a start; bounded work, called after commits and now and then on a quiet store. Failures are
+ * logged and tried again by a later call. True: there is more to do now. replica */
+bool kv_maintain(struct kv *kv);
 
 /* ------------------------------------------------------------------------------------------------ keys and contents */
 
@@ -154,7 +159,8 @@ HKV_CHECK enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, stru
  * Errors: HKV_E_DISK, HKV_E_DISK_FULL. */
 HKV_CHECK enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take);
 
-/* Frees the handle; a file that no transaction refers to is removed. NULL is fine. any */
+/* Frees the handle; a file that no committed transaction refers to is removed. NULL is fine. Any thread; the replica thread alone
+ * between the write that stored it and the end of that transaction. */
 void kv_file_free(struct kv_file *file);
 
 /* ------------------------------------------------------------------------------------------------ remote entries, values */
@@ -202,6 +208,14 @@ struct kv_blob {
 
 HKV_CHECK enum hkv_err kv_blob_open(struct kv *kv, const struct hash *hash, struct kv_blob *out);
 void kv_blob_close(struct kv_blob *blob);
+
+/* Entries that were refused because their stamp was too far ahead and are due now (by the transaction's clock): inserts at most
+ * `max` of them as received from the peer that sent them. `next_due_us`: when to ask again, 0 when none waits. replica */
+HKV_CHECK enum hkv_err kv_refused_retry(struct kv *kv, size_t max, size_t *inserted, uint64_t *next_due_us);
+
+/* Shown values that expired by `now_us`: at most `max` become EXPIRED in the change log (reads hide them without it).
+ * `next_due_us`: when to ask again, 0 when nothing shown expires. replica */
+HKV_CHECK enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max, uint64_t *next_due_us);
 
 /* ------------------------------------------------------------------------------------------------ reads */
 

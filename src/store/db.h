@@ -1,8 +1,8 @@
 /* One SQLite connection and its prepared statements.
  *
- * Every statement of the store is listed in store/sql.h; a connection prepares each once, when it is first used. A result row is
- * borrowed from its statement until sqlite3_reset(). Statements end with the call that ran them: an open read transaction would
- * pin the snapshot and let the write-ahead log grow.
+ * Every statement of the store is listed in store/sql.h; a connection prepares each once, when it is first used. A
+ * result row is borrowed from its statement until sqlite3_reset(). Statements end with the call that ran them: an open
+ * read transaction would pin the snapshot and let the write-ahead log grow.
  *
  *   sqlite3_stmt *s;
  *   TRY(db_statement(db, SQL_META_GET, &s));
@@ -12,8 +12,8 @@
  *   ... read columns ...
  *   sqlite3_reset(s);
  *
- * Threads: one at a time for each connection (SQLite's multi-thread mode). Errors of all functions: HKV_E_NOMEM, HKV_E_DISK,
- * HKV_E_DISK_FULL, HKV_E_CORRUPT, HKV_E_INTERNAL. */
+ * Threads: one at a time for each connection (SQLite's multi-thread mode). Errors of all functions: HKV_E_NOMEM,
+ * HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_CORRUPT, HKV_E_INTERNAL. */
 #ifndef HKV_STORE_DB_H
 #define HKV_STORE_DB_H
 

@@ -83,8 +83,8 @@ enum hkv_err entries_scan(struct db *db, struct slice from, struct slice to, sql
     return HKV_OK;
 }
 
-/* The last entry of the author at or before the key's first `len` bytes: whether it is exactly there, else how much of the key it has
- * in common. */
+/* The last entry of the author at or before the key's first `len` bytes: whether it is exactly there, else how much of
+ * the key it has in common. */
 static enum hkv_err last_at_or_before(struct db *db, struct slice id, size_t len, struct entry_row *out, bool *found,
                                       bool *exact, size_t *common)
 {

@@ -1,7 +1,7 @@
 /* Rows of the table `entry`: one signed entry for each (author, document key), in iroh-docs' order.
  *
- * An id here is author ‖ document key; the namespace is the store's. A row's key borrows from the statement that read it.
- * Threads and errors: as the connection's (store/db.h). */
+ * An id here is author ‖ document key; the namespace is the store's. A row's key borrows from the statement that read
+ * it. Threads and errors: as the connection's (store/db.h). */
 #ifndef HKV_STORE_ENTRIES_H
 #define HKV_STORE_ENTRIES_H
 
@@ -32,11 +32,14 @@ HKV_CHECK enum hkv_err entries_add(struct db *db, struct slice id, const struct 
 HKV_CHECK enum hkv_err entries_change(struct db *db, struct slice id, const struct entry_row *row);
 HKV_CHECK enum hkv_err entries_remove(struct db *db, struct slice id);
 
-/* The statement that yields from <= id < to, or to the end for an empty `to`; stepped with db_row. The bounds stay in place. */
+/* The statement that yields from <= id < to, or to the end for an empty `to`; stepped with db_row. The bounds stay in
+ * place. The column ENTRY_SCAN_STATE is the state of the entry's value. */
+#define ENTRY_SCAN_STATE 7
 HKV_CHECK enum hkv_err entries_scan(struct db *db, struct slice from, struct slice to, sqlite3_stmt **out);
 
-/* The entry of the same author at the longest prefix of `id`'s key that is shorter than `*key_len`, which becomes its length
- * (wire/docs.md 8.3: a reverse walk, one step for each parent or shortening). `out->key` is empty. */
-HKV_CHECK enum hkv_err entries_parent(struct db *db, struct slice id, size_t *key_len, struct entry_row *out, bool *found);
+/* The entry of the same author at the longest prefix of `id`'s key that is shorter than `*key_len`, which becomes its
+ * length (wire/docs.md 8.3: a reverse walk, one step for each parent or shortening). `out->key` is empty. */
+HKV_CHECK enum hkv_err entries_parent(struct db *db, struct slice id, size_t *key_len, struct entry_row *out,
+                                      bool *found);
 
 #endif

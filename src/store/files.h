@@ -1,9 +1,10 @@
 /* The folder of value files, as the store sees it: the real one (files_posix) or a test's.
  *
- * A file is created, written, synced, closed, renamed to its final name; after that its bytes never change. A name survives power
- * loss once sync_dir() has returned. Names have no slash.
+ * A file is created, written, synced, closed, renamed to its final name; after that its bytes never change. A name
+ * survives power loss once sync_dir() has returned. Names have no slash.
  *
- * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_NOMEM; the sentence names the file. Any thread; one at a time for each handle. */
+ * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_NOMEM; the sentence names the file. Any thread; one at a time for each
+ * handle. */
 #ifndef HKV_STORE_FILES_H
 #define HKV_STORE_FILES_H
 
@@ -28,8 +29,9 @@ struct files_ops {
     enum hkv_err (*unlink)(struct files *f, const char *name);
     /* A descriptor to read a finished file with. Errors: also HKV_E_NOT_FOUND (quiet). */
     enum hkv_err (*open_fd)(struct files *f, const char *name, int *fd);
-    /* Visits the next at most `max` names of a listing, in no order, and whether that was the end. A listing begins with the first
-     * call and after an end; names that come and go meanwhile may or may not be seen. One listing at a time. */
+    /* Visits the next at most `max` names of a listing, in no order, and whether that was the end. A listing begins
+     * with the first call and after an end; names that come and go meanwhile may or may not be seen. One listing at a
+     * time. */
     enum hkv_err (*list)(struct files *f, size_t max, void (*visit)(void *arg, const char *name), void *arg, bool *end);
     void (*free)(struct files *f);
 };

@@ -8,9 +8,9 @@
 #define STRING_(x) #x
 #define STRING(x)  STRING_(x)
 
-/* `bytes` and `outboard` are last in `value`: what follows a long column can only be read by walking its overflow pages. The index on
- * hashes takes their first 8 bytes: hashes arrive in random order, and a quarter of the size keeps the index in the cache four times
- * longer. */
+/* `bytes` and `outboard` are last in `value`: what follows a long column can only be read by walking its overflow
+ * pages. The index on hashes takes their first 8 bytes: hashes arrive in random order, and a quarter of the size keeps
+ * the index in the cache four times longer. */
 static const char content_tables[] =
     "CREATE TABLE entry (id BLOB PRIMARY KEY, stamp_us INTEGER NOT NULL, length INTEGER NOT NULL, hash BLOB NOT NULL,"
     " value INTEGER NOT NULL, signatures BLOB NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID;"
@@ -38,8 +38,9 @@ static const char lasting_tables[] =
     "CREATE TABLE peer (id BLOB PRIMARY KEY, source INTEGER NOT NULL, last_sync_us INTEGER NOT NULL,"
     " addrs TEXT NOT NULL) WITHOUT ROWID;";
 
-static const char version_marks[] = "PRAGMA application_id = " STRING(SCHEMA_APPLICATION) ";"
-                                    "PRAGMA user_version = " STRING(SCHEMA_VERSION) ";";
+static const char version_marks[] =
+    "PRAGMA application_id = " STRING(SCHEMA_APPLICATION) ";"
+                                                          "PRAGMA user_version = " STRING(SCHEMA_VERSION) ";";
 
 static enum hkv_err schema_create(struct db *db)
 {
@@ -69,12 +70,13 @@ enum hkv_err schema_open(struct db *db, bool *created)
         TRY(db_exec(db, "BEGIN IMMEDIATE"));
         enum hkv_err err = schema_create(db);
         if (err == HKV_OK) err = db_exec(db, "COMMIT");
-        if (err != HKV_OK && !sqlite3_get_autocommit(db->handle)) sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
+        if (err != HKV_OK && !sqlite3_get_autocommit(db->handle))
+            sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
         return err;
     }
     if (application != SCHEMA_APPLICATION)
-        return error_set(HKV_E_CORRUPT, "%s: not a store of this program (application id %" PRId64
-                         "); give another data directory",
+        return error_set(HKV_E_CORRUPT,
+                         "%s: not a store of this program (application id %" PRId64 "); give another data directory",
                          db->path, application);
     if (version != SCHEMA_VERSION)
         return error_set(HKV_E_VERSION, "%s: written in form %" PRId64 ", this program reads form %d; update it",

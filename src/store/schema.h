@@ -1,22 +1,20 @@
 /* The tables of docs/store.db and the version of their form.
  *
  *   table    key → columns
- *   entry    id = author ‖ document key → stamp, length, hash, both signatures as received; fingerprint; number of its value
- *   span     first id of a run of entries → count, xor of fingerprints (store/spans.h)
- *   key      document key → `top`: stamp, author, value of the winning entry; `shown`: the same of what readers see, with its form;
- *            `waiting`: the top's content is not here; `entries`: how many authors have an entry for it
- *   value    number → hash, length, counted references, state, form, then bytes or a file's number (store/values.h)
- *   change   position → document key, kind, version, peer
- *   party    number ↔ id of an author or peer; newest stamp accepted from the author
- *   peer     endpoint id → where it was reached
- *   refused  id → an entry from the future, kept until it is due
- *   meta     name → small values: format, namespace, counters, epoch
+ *   entry    id = author ‖ document key → stamp, length, hash, both signatures as received; fingerprint; number of its
+ * value span     first id of a run of entries → count, xor of fingerprints (store/spans.h) key      document key →
+ * `top`: stamp, author, value of the winning entry; `shown`: the same of what readers see, with its form; `waiting`:
+ * the top's content is not here; `entries`: how many authors have an entry for it value    number → hash, length,
+ * counted references, state, form, then bytes or a file's number (store/values.h) change   position → document key,
+ * kind, version, peer party    number ↔ id of an author or peer; newest stamp accepted from the author peer endpoint id
+ * → where it was reached refused  id → an entry from the future, kept until it is due meta     name → small values:
+ * format, namespace, counters, epoch
  *
- * Columns that hold an author, a peer or a value hold its number: 32 bytes for each would be a third of the file. Numbers are never
- * seen outside the store.
+ * Columns that hold an author, a peer or a value hold its number: 32 bytes for each would be a third of the file.
+ * Numbers are never seen outside the store.
  *
- * The file is SQLite's with application_id SCHEMA_APPLICATION and user_version SCHEMA_VERSION; each page ends with 8 reserved bytes.
- * A file of a newer version is refused, not guessed at. */
+ * The file is SQLite's with application_id SCHEMA_APPLICATION and user_version SCHEMA_VERSION; each page ends with 8
+ * reserved bytes. A file of a newer version is refused, not guessed at. */
 #ifndef HKV_STORE_SCHEMA_H
 #define HKV_STORE_SCHEMA_H
 

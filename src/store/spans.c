@@ -30,7 +30,8 @@ struct spans {
     uint32_t seed;
     struct undo *undo;
     size_t undo_count, undo_cap;
-    struct run **touched; /* runs whose row differs from the table's, or that left the tree; freed with the transaction */
+    struct run *
+        *touched; /* runs whose row differs from the table's, or that left the tree; freed with the transaction */
     size_t touched_count, touched_cap;
 };
 
@@ -51,7 +52,8 @@ static struct slice run_first(const struct run *r)
     return slice_of(r->first, r->first_len);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the treap */
+/* ---------------------------------------------------------------------------------------------------------- the treap
+ */
 
 static void run_update(struct run *r)
 {
@@ -210,7 +212,8 @@ static struct run *run_new(struct spans *s, struct slice first, const struct spa
     return r;
 }
 
-/* -------------------------------------------------------------------------------------------------------- undo, rows */
+/* -------------------------------------------------------------------------------------------------------- undo, rows
+ */
 
 /* Room for `undos` more records and as many touched runs, so that a change that has begun cannot fail. */
 static enum hkv_err room_for(struct spans *s, size_t undos)
@@ -312,7 +315,8 @@ void spans_rolled_back(struct spans *s)
     spans_committed(s);
 }
 
-/* -------------------------------------------------------------------------------------------------- open, close, sums */
+/* -------------------------------------------------------------------------------------------------- open, close, sums
+ */
 
 static void tree_free(struct run *t)
 {
@@ -405,8 +409,8 @@ size_t spans_runs(const struct spans *s)
     return s->runs;
 }
 
-/* Adds up the entries from `from` on, in order, until `to` (when not empty) or until `max` of them; `last` gets the id of the one
- * after them, when asked for. */
+/* Adds up the entries from `from` on, in order, until `to` (when not empty) or until `max` of them; `last` gets the id
+ * of the one after them, when asked for. */
 static enum hkv_err walk(struct spans *s, struct slice from, struct slice to, uint64_t max, struct span_sum *sum,
                          struct buf *last, struct buf *next)
 {
@@ -475,7 +479,8 @@ enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t n, struct
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ changes */
+/* ------------------------------------------------------------------------------------------------------------ changes
+ */
 
 /* A first id for the run that begins with `right`: its shortest beginning that lies behind `left`. */
 static struct slice separator(struct slice left, struct slice right)
@@ -495,7 +500,7 @@ static enum hkv_err cut(struct spans *s, struct run *r, struct slice first, cons
         free(added);
         return err;
     }
-    struct span_sum minus = {.count = 0 - tail->count, .xor = tail->xor};
+    struct span_sum minus = {.count = 0 - tail->count, .xor = tail->xor };
     change_run(s, r, &minus);
     record(s, UNDO_LINK, added, NULL);
     tree_link(s, added);

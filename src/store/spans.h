@@ -1,7 +1,7 @@
 /* Counts and fingerprints of ranges of entries in O(log n) (wire/docs.md 8.2, 8.3 option A).
  *
- * The entries, in the order of their ids, are cut into runs of about 64 to 192. The table `span` has one row a run, and memory has a
- * balanced tree (a treap) of the same runs in which each node also knows the sums of its subtree:
+ * The entries, in the order of their ids, are cut into runs of about 64 to 192. The table `span` has one row a run, and
+ * memory has a balanced tree (a treap) of the same runs in which each node also knows the sums of its subtree:
  *
  *      id    |""........|k\x13.......|k\x9a....|m.......|         runs: first id, count, xor of fingerprints
  *                         ┌──────── k\x9a ────────┐
@@ -9,15 +9,16 @@
  *                   ""
  *      range [a, b)      ^a.....................^b
  *
- * P(x), the sums of all entries before x, is one way down the tree plus a walk over at most one run in the table `entry`; a range is
- * P(b) - P(a). Xor takes itself back, so adding and removing an entry are the same operation on the sums.
+ * P(x), the sums of all entries before x, is one way down the tree plus a walk over at most one run in the table
+ * `entry`; a range is P(b) - P(a). Xor takes itself back, so adding and removing an entry are the same operation on the
+ * sums.
  *
- * The first run begins at the empty id, and a run's first id is only as long as it takes to tell it from what comes before. A run above
- * SPAN_RUN_MAX is cut in two (behind its end when entries arrive in order: no walk, full runs), one below SPAN_RUN_MIN joins a neighbour
- * when something was removed from it.
+ * The first run begins at the empty id, and a run's first id is only as long as it takes to tell it from what comes
+ * before. A run above SPAN_RUN_MAX is cut in two (behind its end when entries arrive in order: no walk, full runs), one
+ * below SPAN_RUN_MIN joins a neighbour when something was removed from it.
  *
- * Ids here are author ‖ document key: one namespace a store. Changes keep an undo list; rows are written once a commit. Replica
- * thread. Errors: HKV_E_NOMEM and those of db.h. */
+ * Ids here are author ‖ document key: one namespace a store. Changes keep an undo list; rows are written once a commit.
+ * Replica thread. Errors: HKV_E_NOMEM and those of db.h. */
 #ifndef HKV_STORE_SPANS_H
 #define HKV_STORE_SPANS_H
 
@@ -33,14 +34,15 @@ struct spans;
 
 struct span_sum {
     uint64_t count;
-    struct fingerprint xor;
+    struct fingerprint xor ;
 };
 
 /* Reads the runs. `db` stays the caller's and open. */
 HKV_CHECK enum hkv_err spans_open(struct db *db, struct spans **out);
 void spans_free(struct spans *s);
 
-/* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the table `entry`. */
+/* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the table `entry`.
+ */
 HKV_CHECK enum hkv_err spans_change(struct spans *s, struct slice id, int count, const struct fingerprint *change);
 
 /* Sums of from <= id < to; an empty `to` is the end. */

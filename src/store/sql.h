@@ -1,16 +1,20 @@
 /* Every statement of the store in one table: name, text. Connections prepare them when first used (store/db.h).
  *
- * Blobs compare as bytes, so the order of `entry.id` is iroh-docs' order within one namespace and that of `key.key` is the order of
- * keys. The columns are explained in store/schema.h. */
+ * Blobs compare as bytes, so the order of `entry.id` is iroh-docs' order within one namespace and that of `key.key` is
+ * the order of keys. The columns are explained in store/schema.h. */
 #ifndef HKV_STORE_SQL_H
 #define HKV_STORE_SQL_H
 
 #define SQL_ENTRY_COLUMNS "id, stamp_us, length, hash, value, signatures, fingerprint"
 #define SQL_VALUE_COLUMNS "id, hash, length, refs, state, kind, skip, expires_us, file"
-#define SQL_SHOWN_COLUMNS                                                                                              \
-    "k.key, k.shown_us, p.id, k.kind, k.expires_us, k.expired, v.hash, v.length, v.skip, v.file"
+#define SQL_SHOWN_COLUMNS "k.key, k.shown_us, p.id, k.kind, k.expires_us, k.expired, v.hash, v.length, v.skip, v.file"
 
 #define SQL_TABLE(X)                                                                                                   \
+    X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
+    X(COMMIT, "COMMIT")                                                                                                \
+    X(SAVEPOINT, "SAVEPOINT part")                                                                                     \
+    X(RELEASE, "RELEASE part")                                                                                         \
+    X(ROLLBACK_TO, "ROLLBACK TO part")                                                                                 \
     /* meta, peers, parties */                                                                                         \
     X(META_GET, "SELECT value FROM meta WHERE name = ?1")                                                              \
     X(META_SET, "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2")                 \
@@ -28,8 +32,10 @@
     X(ENTRY_CHANGE, "UPDATE entry SET stamp_us = ?2, length = ?3, hash = ?4, value = ?5, signatures = ?6, "            \
                     "fingerprint = ?7 WHERE id = ?1")                                                                  \
     X(ENTRY_REMOVE, "DELETE FROM entry WHERE id = ?1")                                                                 \
-    X(ENTRY_SCAN, "SELECT " SQL_ENTRY_COLUMNS " FROM entry WHERE id >= ?1 AND id < ?2 ORDER BY id")                    \
-    X(ENTRY_SCAN_END, "SELECT " SQL_ENTRY_COLUMNS " FROM entry WHERE id >= ?1 ORDER BY id")                            \
+    X(ENTRY_SCAN, "SELECT " SQL_ENTRY_COLUMNS ", (SELECT state FROM value v WHERE v.id = entry.value) FROM entry "     \
+                  "WHERE id >= ?1 AND id < ?2 ORDER BY id")                                                            \
+    X(ENTRY_SCAN_END, "SELECT " SQL_ENTRY_COLUMNS ", (SELECT state FROM value v WHERE v.id = entry.value) FROM entry " \
+                      "WHERE id >= ?1 ORDER BY id")                                                                    \
     X(ENTRY_LAST, "SELECT " SQL_ENTRY_COLUMNS " FROM entry WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1")       \
     X(ENTRY_NEXT_ID, "SELECT id FROM entry WHERE id > ?1 ORDER BY id LIMIT 1")                                         \
     X(ENTRY_PRINTS, "SELECT id, fingerprint FROM entry WHERE id >= ?1 ORDER BY id")                                    \
@@ -48,7 +54,8 @@
                   "WHERE key = ?1")                                                                                    \
     X(KEY_REMOVE, "DELETE FROM key WHERE key = ?1")                                                                    \
     X(KEY_WAITING, "SELECT key FROM key WHERE waiting = 1 AND top_value = ?1 LIMIT 1")                                 \
-    X(KEY_EXPIRING, "SELECT key, expires_us FROM key WHERE expires_us > 0 AND expired = 0 ORDER BY expires_us LIMIT 1") \
+    X(KEY_EXPIRING,                                                                                                    \
+      "SELECT key, expires_us FROM key WHERE expires_us > 0 AND expired = 0 ORDER BY expires_us LIMIT 1")              \
     X(KEY_TOP, "SELECT k.top_us, p.id FROM key k JOIN party p ON p.number = k.top_author WHERE k.key = ?1")            \
     X(KEY_SHOWN, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM key k JOIN value v ON v.id = k.shown_value "  \
                  "JOIN party p ON p.number = k.shown_author WHERE k.key = ?1")                                         \
@@ -79,7 +86,7 @@
     X(VALUE_REFS, "UPDATE value SET refs = ?2, freed_us = ?3 WHERE id = ?1")                                           \
     X(VALUE_REMOVE, "DELETE FROM value WHERE id = ?1")                                                                 \
     X(VALUE_HINT, "UPDATE value SET length = ?2, state = ?3, next_try_us = ?4, providers = ?5 WHERE id = ?1")          \
-    X(VALUE_PROVIDERS, "SELECT providers, next_try_us FROM value WHERE id = ?1")                                       \
+    X(VALUE_PROVIDERS, "SELECT providers, next_try_us, attempts FROM value WHERE id = ?1")                             \
     X(VALUE_WANTED, "SELECT id, next_try_us, tried_us, attempts, length, hash, providers FROM value "                  \
                     "WHERE state = 0 AND (next_try_us, id) > (?1, ?2) ORDER BY next_try_us, id")                       \
     X(VALUE_TRIED, "UPDATE value SET next_try_us = ?2, tried_us = ?3, attempts = ?4 WHERE id = ?1")                    \

@@ -8,9 +8,9 @@
  *
  * Three contents are always there under fixed numbers and are not counted: nothing, our tombstone, the empty value.
  *
- * An entry's length is outside its fingerprint (wire/docs.md 2.7), so two nodes can hold entries that differ in it alone (H19). What a
- * key shows must not depend on that: the hash decides, the stated length is a hint for fetching until the content has come, and of
- * several hints the smallest counts.
+ * An entry's length is outside its fingerprint (wire/docs.md 2.7), so two nodes can hold entries that differ in it
+ * alone (H19). What a key shows must not depend on that: the hash decides, the stated length is a hint for fetching
+ * until the content has come, and of several hints the smallest counts.
  *
  * Threads and errors: as the connection's (store/db.h). */
 #ifndef HKV_STORE_VALUES_H

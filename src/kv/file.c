@@ -1,0 +1,177 @@
+/* Value files: written under a temporary name, sealed under `<hash>-<number>`, referred to by a row, removed after
+ * their row.
+ *
+ *   tmp-<run>-<n> ──sync, rename, sync of the folder──▶ <hash>-<number> ──transaction──▶ stored
+ *
+ * What is sealed or temporary when the process dies is an orphan; the sweep after the next start removes it. Numbers
+ * are given out in rising order, so a file with a number of this run is never taken for one. */
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/text.h"
+#include "kv/internal.h"
+
+void kv_file_name(const struct hash *hash, uint64_t number, char out[FILES_NAME_MAX])
+{
+    char text[ID_TEXT_MAX];
+    snprintf(out, FILES_NAME_MAX, "%s-%" PRIu64, id_format(hash->bytes, text), number);
+}
+
+enum hkv_err kv_file_create(struct kv *kv, struct kv_file **out)
+{
+    struct kv_file *file = calloc(1, sizeof *file);
+    if (!file) return error_set(HKV_E_NOMEM, "a value file");
+    file->kv = kv;
+    snprintf(file->name, sizeof file->name, "tmp-%016" PRIx64 "-%" PRIu64, kv->run,
+             (uint64_t)atomic_fetch_add(&kv->next_temporary, 1));
+    enum hkv_err err = kv->files->ops->create(kv->files, file->name, &file->handle);
+    if (err != HKV_OK) {
+        free(file);
+        return err;
+    }
+    *out = file;
+    return HKV_OK;
+}
+
+enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, struct slice bytes)
+{
+    assert(file->state == KV_FILE_OPEN && file->handle);
+    return file->kv->files->ops->write(file->handle, offset, bytes);
+}
+
+enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take)
+{
+    struct kv *kv = file->kv;
+    const struct files_ops *ops = kv->files->ops;
+    char name[FILES_NAME_MAX];
+    assert(file->state == KV_FILE_OPEN && file->handle);
+    TRY(ops->read(file->handle, 0, file->head, sizeof file->head, &file->head_len));
+    TRY(ops->sync(file->handle));
+    ops->close(file->handle);
+    file->handle = NULL;
+    file->hash = *hash;
+    file->length = length;
+    file->number = atomic_fetch_add(&kv->next_value, 1);
+    kv_file_name(hash, file->number, name);
+    TRY(ops->rename(kv->files, file->name, name));
+    memcpy(file->name, name, sizeof name);
+    TRY(ops->sync_dir(kv->files));
+    file->outboard = buf_take(outboard_take);
+    file->state = KV_FILE_SEALED;
+    return HKV_OK;
+}
+
+static void destroy(struct kv_file *file, bool remove)
+{
+    if (file->handle) file->kv->files->ops->close(file->handle);
+    /* One that cannot be removed now is an orphan for the next sweep. */
+    if (remove) (void)!file->kv->files->ops->unlink(file->kv->files, file->name);
+    buf_fini(&file->outboard);
+    free(file);
+}
+
+void kv_file_free(struct kv_file *file)
+{
+    if (!file) return;
+    if (file->state == KV_FILE_STORED)
+        file->released = true; /* the end of the transaction decides */
+    else
+        destroy(file, file->state != KV_FILE_KEPT);
+}
+
+enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file)
+{
+    assert(file->state == KV_FILE_SEALED);
+    if (kv->stored_file_count == kv->stored_file_cap) {
+        size_t cap = kv->stored_file_cap ? kv->stored_file_cap * 2 : 8;
+        struct kv_file **grown = realloc(kv->stored_files, cap * sizeof(struct kv_file *));
+        if (!grown) return error_set(HKV_E_NOMEM, "files of a transaction");
+        kv->stored_files = grown;
+        kv->stored_file_cap = cap;
+    }
+    kv->stored_files[kv->stored_file_count++] = file;
+    file->state = KV_FILE_STORED;
+    return HKV_OK;
+}
+
+void kv_files_undo(struct kv *kv, size_t mark)
+{
+    while (kv->stored_file_count > mark) {
+        struct kv_file *file = kv->stored_files[--kv->stored_file_count];
+        file->state = KV_FILE_SEALED;
+        if (file->released) destroy(file, true);
+    }
+}
+
+void kv_files_committed(struct kv *kv)
+{
+    while (kv->stored_file_count > 0) {
+        struct kv_file *file = kv->stored_files[--kv->stored_file_count];
+        file->state = KV_FILE_KEPT;
+        if (file->released) destroy(file, false);
+    }
+}
+
+/* -------------------------------------------------------------------------------------------------------- orphan sweep
+ */
+
+struct sweep {
+    struct kv *kv;
+    enum hkv_err err;
+};
+
+/* Reads `<hash>-<number>`. */
+static bool parse_name(const char *name, struct hash *hash, uint64_t *number)
+{
+    size_t len = strlen(name);
+    char *end = NULL;
+    if (len < 2 * ID_BYTES + 2 || name[2 * ID_BYTES] != '-') return false;
+    if (!hex_decode(slice_of(name, 2 * ID_BYTES), HEX_LOWER_ONLY, hash->bytes, ID_BYTES)) return false;
+    if (name[2 * ID_BYTES + 1] < '0' || name[2 * ID_BYTES + 1] > '9') return false;
+    *number = strtoull(name + 2 * ID_BYTES + 1, &end, 10);
+    return *end == 0;
+}
+
+static enum hkv_err is_used(struct kv *kv, const struct hash *hash, uint64_t number, bool *out)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, SQL_VALUE_FILE_USED, &s));
+    db_bind_slice(s, 1, slice_of(hash->bytes, VALUE_HASH_PREFIX));
+    db_bind_id(s, 2, hash->bytes);
+    db_bind_u64(s, 3, number);
+    TRY(db_row(&kv->db, s, out));
+    sqlite3_reset(s);
+    return HKV_OK;
+}
+
+static void sweep_name(void *arg, const char *name)
+{
+    struct sweep *sweep = arg;
+    struct kv *kv = sweep->kv;
+    char own[FILES_NAME_MAX];
+    struct hash hash;
+    uint64_t number;
+    bool orphan = false;
+    if (sweep->err != HKV_OK) return;
+    if (strncmp(name, "tmp-", 4) == 0) {
+        snprintf(own, sizeof own, "tmp-%016" PRIx64 "-", kv->run);
+        orphan = strncmp(name, own, strlen(own)) != 0;
+    } else if (parse_name(name, &hash, &number) && number < kv->swept_below) {
+        bool used = true;
+        sweep->err = is_used(kv, &hash, number, &used);
+        orphan = !used;
+    }
+    if (orphan && sweep->err == HKV_OK) sweep->err = kv->files->ops->unlink(kv->files, name);
+}
+
+enum hkv_err kv_sweep_orphans(struct kv *kv)
+{
+    struct sweep sweep = {.kv = kv};
+    bool end = false;
+    if (!kv->sweeping) return HKV_OK;
+    TRY(kv->files->ops->list(kv->files, KV_MAINTAIN_NAMES_MAX, sweep_name, &sweep, &end));
+    if (end) kv->sweeping = false;
+    return sweep.err;
+}

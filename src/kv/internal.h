@@ -1,0 +1,296 @@
+/* What the parts of src/kv share; nobody else includes it.
+ *
+ *   kv.c        open, close, transactions, counters          readers.c   pool of read connections
+ *   local.c     stamps and local writes                      read.c      get, list, history, blobs
+ *   remote.c    struct docs_replica: received entries        file.c      value files, orphan sweep
+ *   insert.c    one accepted entry into every table          wanted.c    missing values
+ *   shown.c     top and shown of a key, change log           meta.c      peers, meta, reset
+ *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
+ *
+ * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
+ * lists, changes and files of the transaction are lists that are cut. */
+#ifndef HKV_KV_INTERNAL_H
+#define HKV_KV_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "kv/kv.h"
+#include "store/db.h"
+#include "store/entries.h"
+#include "store/files.h"
+#include "store/spans.h"
+#include "store/values.h"
+
+#define KV_PATH_MAX           4096
+#define KV_PARTY_SLOTS        512 /* authors and peers whose numbers are kept at hand */
+#define KV_CHECKPOINT_PAGES   2048
+#define KV_MAINTAIN_FREED_MAX 512  /* values removed in one call of kv_maintain */
+#define KV_MAINTAIN_NAMES_MAX 128  /* file names looked at in one call */
+#define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
+#define KV_TAKEN_MAX          4096 /* missing values handed out at once */
+#define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
+#define KV_BACKOFF_LAST_US    ((uint64_t)300000000)
+
+/* Names in `meta` that are ours; the node's begin otherwise. */
+#define KV_META_NAMESPACE "kv/namespace"
+#define KV_META_COUNTERS  "kv/counters"
+#define KV_META_EPOCH     "kv/epoch"
+#define KV_META_WAKERS    "kv/wakers"
+
+/* Kept in one row of `meta`, written with each commit that changes them. */
+struct kv_counters {
+    uint64_t entries;
+    uint64_t visible;
+    uint64_t tombstones;
+    uint64_t missing;
+    uint64_t too_large;
+    uint64_t refused;
+    uint64_t foreign;
+    uint64_t position;
+    uint64_t oldest_position;
+    uint64_t newest_own_us;
+    uint64_t file_bytes;
+};
+
+/* ---------------------------------------------------------------------------------------------------------- parties */
+
+struct kv_party {
+    uint64_t number; /* 0: the slot is free */
+    uint64_t newest_us;
+    bool dirty; /* newest_us is not in the table yet */
+    uint8_t id[ID_BYTES];
+};
+
+struct kv_party_undo {
+    uint64_t number;
+    uint64_t newest_us;
+    bool added;
+};
+
+struct kv_parties {
+    struct kv_party slots[KV_PARTY_SLOTS];
+    struct kv_party_undo *undo;
+    size_t undo_count, undo_cap;
+};
+
+/* ------------------------------------------------------------------------------------------------------ read
+ * connections */
+
+struct kv_reader {
+    struct db db;
+    uint64_t cache_bytes;
+    struct kv_reader *next;
+};
+
+struct kv_readers {
+    pthread_mutex_t lock;
+    pthread_cond_t returned;
+    struct kv_reader *idle;
+    size_t open;
+    uint64_t cache_bytes; /* of all together */
+    const char *path;
+    const char *vfs;
+};
+
+/* ------------------------------------------------------------------------------------------------------------ the map
+ */
+
+struct kv_wanted_state {
+    uint64_t *taken; /* sorted value numbers */
+    size_t taken_count, taken_cap;
+    uint64_t from_next_us, from_id; /* everything up to here is taken */
+    uint64_t wake_us;               /* values tried before this moment are due; 0: none */
+    uint64_t wake_next_us, wake_id; /* how far that went */
+    struct endpoint_id wakers[KV_PROVIDERS_MAX];
+    size_t waker_count;
+};
+
+struct kv {
+    struct kv_config config;
+    char db_path[KV_PATH_MAX];
+    char blobs_path[KV_PATH_MAX];
+    struct db db; /* the one that writes */
+    struct spans *spans;
+    struct files *files;
+    struct docs_replica docs;
+    struct kv_readers readers;
+    struct kv_parties parties;
+    struct kv_wanted_state wanted;
+    uint64_t epoch;
+    uint64_t run; /* random; names this run's temporary files */
+    _Atomic uint64_t next_value;
+    _Atomic uint64_t next_temporary;
+    _Atomic uint64_t last_stamp_us;
+    _Atomic uint64_t foreign; /* committed counter, for readers */
+    uint64_t swept_below;     /* files of smaller numbers without a row are orphans */
+    bool sweeping;
+    int wal_pages;
+
+    /* the open transaction */
+    uint64_t now_us;
+    struct kv_counters counters;
+    struct kv_counters counters_committed;
+    struct kv_counters counters_saved;
+    size_t spans_saved, parties_saved, changes_saved, files_saved;
+    struct kv_change *changes;
+    size_t change_count, change_cap;
+    struct kv_change *committed_changes;
+    size_t committed_change_count;
+    struct kv_file **stored_files; /* files that rows of this transaction refer to */
+    size_t stored_file_count, stored_file_cap;
+    struct buf id; /* author ‖ key of the entry at work */
+    uint64_t db_bytes;
+
+    pthread_mutex_t counts_lock;
+    struct kv_counts counts;
+};
+
+HKV_CHECK enum hkv_err kv_counters_save(struct kv *kv);
+HKV_CHECK enum hkv_err kv_counters_load(struct kv *kv);
+void kv_counts_publish(struct kv *kv);
+
+/* A change of the disk's use by `more` bytes is within the budget. `last`: an overwrite or a delete, which may use the
+ * last 5 %. */
+bool kv_budget_allows(const struct kv *kv, uint64_t more, bool last);
+
+/* ------------------------------------------------------------------------------------------------------------ party.c
+ */
+
+/* The number of an author or peer, added when `add`; 0 when not known and not added. `newest_us` may be NULL. */
+HKV_CHECK enum hkv_err kv_party_number(struct kv *kv, const uint8_t id[ID_BYTES], bool add, uint64_t *number,
+                                       uint64_t *newest_us);
+HKV_CHECK enum hkv_err kv_party_id(struct kv *kv, uint64_t number, uint8_t out[ID_BYTES]);
+
+/* An entry of this author was accepted. */
+HKV_CHECK enum hkv_err kv_party_saw(struct kv *kv, const uint8_t id[ID_BYTES], uint64_t stamp_us);
+HKV_CHECK enum hkv_err kv_parties_flush(struct kv *kv);
+void kv_parties_undo(struct kv *kv, size_t mark);
+void kv_parties_committed(struct kv *kv);
+void kv_parties_forget(struct kv *kv);
+
+/* ----------------------------------------------------------------------------------------------------------- insert.c
+ */
+
+/* What a change row says about its origin. */
+struct kv_cause {
+    bool local;
+    bool by_prefix;
+    bool has_peer;
+    struct endpoint_id peer;
+    struct kv_version version; /* by_prefix: of the removing entry */
+};
+
+struct kv_ref_delta {
+    uint64_t id;
+    int64_t delta;
+};
+
+enum kv_value_step { KV_VALUE_KEEP, KV_VALUE_ADD, KV_VALUE_FILL };
+
+/* One entry or one arrived value on its way into the tables. References are collected and applied at the end, the one
+ * value that appears with its final count. */
+struct kv_op {
+    struct kv *kv;
+    struct kv_cause cause;
+    enum kv_value_step step;
+    enum value_state filled; /* KV_VALUE_FILL: the state that ends */
+    struct value_row value;  /* of the entry or the arrival */
+    struct value_body body;
+    struct buf providers;
+    struct kv_ref_delta *refs;
+    size_t ref_count, ref_cap;
+};
+
+HKV_CHECK enum hkv_err kv_op_ref(struct kv_op *op, uint64_t value, int64_t delta);
+HKV_CHECK enum hkv_err kv_op_finish(struct kv_op *op);
+void kv_op_fini(struct kv_op *op);
+
+/* Puts an accepted entry and its value (op->value) into every table, and removes what it replaces by prefix. kv->id is
+ * its id; `old` the row of the same id, when there is one. */
+HKV_CHECK enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct entry_row *old);
+
+/* ------------------------------------------------------------------------------------------------------------ shown.c
+ */
+
+struct kv_winner {
+    uint64_t stamp_us;
+    uint64_t author;
+    uint64_t value;
+};
+
+struct kv_key_row {
+    bool exists;
+    bool waiting;
+    bool has_top;
+    bool has_shown;
+    bool expired;
+    enum kv_kind kind;
+    uint64_t entries;
+    uint64_t expires_us;
+    struct kv_winner top;
+    struct kv_winner shown;
+};
+
+HKV_CHECK enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out);
+
+/* An entry of `op->value` is stored; `replaced`: its author had one for this key before. */
+HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, bool replaced);
+
+/* An entry of this key was removed by a prefix. */
+HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed);
+
+/* The value op->value has come: keys whose top waits for it show it. */
+HKV_CHECK enum hkv_err kv_shown_arrived(struct kv_op *op);
+
+/* ------------------------------------------------------------------------------------------------------------- file.c
+ */
+
+enum kv_file_state {
+    KV_FILE_OPEN,
+    KV_FILE_SEALED,
+    KV_FILE_STORED, /* by the open transaction */
+    KV_FILE_KEPT,   /* by a committed one */
+};
+
+struct kv_file {
+    struct kv *kv;
+    struct files_handle *handle;
+    enum kv_file_state state;
+    bool released; /* its owner let go of it within the transaction that stored it */
+    uint64_t number;
+    uint64_t length;
+    struct hash hash;
+    struct buf outboard;
+    uint8_t head[KV_CONTENT_HEAD_BYTES];
+    size_t head_len;
+    char name[FILES_NAME_MAX];
+};
+
+void kv_file_name(const struct hash *hash, uint64_t number, char out[FILES_NAME_MAX]);
+
+/* A row of the open transaction refers to the file. */
+HKV_CHECK enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file);
+void kv_files_undo(struct kv *kv, size_t mark);
+void kv_files_committed(struct kv *kv);
+HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
+
+/* ------------------------------------------------------------------------------------------------------------ others
+ */
+
+HKV_CHECK enum hkv_err kv_readers_init(struct kv *kv);
+void kv_readers_fini(struct kv *kv);
+HKV_CHECK enum hkv_err kv_reader_take(struct kv *kv, struct kv_reader **out);
+void kv_reader_give(struct kv *kv, struct kv_reader *reader);
+
+HKV_CHECK enum hkv_err kv_wanted_init(struct kv *kv);
+void kv_wanted_fini(struct kv *kv);
+void kv_wanted_rolled_back(struct kv *kv);
+/* A missing value may be due before what was looked at already. */
+void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us);
+/* A received entry points to the missing value op->value: one more provider, maybe a shorter length. */
+HKV_CHECK enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const struct docs_origin *origin);
+
+void kv_docs_init(struct kv *kv);
+
+#endif

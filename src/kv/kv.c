@@ -1,0 +1,512 @@
+/* Open, close, transactions and counters. */
+#include "kv/kv.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "kv/internal.h"
+#include "store/schema.h"
+
+#define WAL_FRAME_BYTES (DB_PAGE_BYTES + 24)
+
+/* ------------------------------------------------------------------------------------------------------------ counters
+ */
+
+#define COUNTER_WORDS (sizeof(struct kv_counters) / sizeof(uint64_t))
+
+enum hkv_err kv_counters_save(struct kv *kv)
+{
+    uint64_t words[COUNTER_WORDS];
+    uint8_t bytes[sizeof words];
+    memcpy(words, &kv->counters, sizeof words);
+    for (size_t i = 0; i < COUNTER_WORDS; i++) be64_store(bytes + 8 * i, words[i]);
+    return kv_meta_set(kv, KV_META_COUNTERS, slice_of(bytes, sizeof bytes));
+}
+
+enum hkv_err kv_counters_load(struct kv *kv)
+{
+    struct buf bytes = {0};
+    uint64_t words[COUNTER_WORDS] = {0};
+    enum hkv_err err = kv_meta_get(kv, KV_META_COUNTERS, &bytes);
+    for (size_t i = 0; i < COUNTER_WORDS && 8 * (i + 1) <= bytes.len; i++) words[i] = be64_load(bytes.data + 8 * i);
+    buf_fini(&bytes);
+    memcpy(&kv->counters, words, sizeof words);
+    kv->counters_committed = kv->counters;
+    return err == HKV_E_NOT_FOUND ? HKV_OK : err;
+}
+
+void kv_counts_publish(struct kv *kv)
+{
+    const struct kv_counters *c = &kv->counters;
+    struct span_sum sum;
+    spans_total(kv->spans, &sum);
+    struct kv_counts counts = {
+        .entries = c->entries,
+        .visible_keys = c->visible,
+        .tombstones = c->tombstones,
+        .values_missing = c->missing,
+        .values_too_large = c->too_large,
+        .entries_refused = c->refused,
+        .foreign_entries = c->foreign,
+        .position = c->position,
+        .newest_stamp_us = c->newest_own_us,
+        .wal_bytes = (uint64_t)kv->wal_pages * WAL_FRAME_BYTES,
+        .fingerprint = sum.xor
+        ,
+    };
+    counts.disk_bytes = kv->db_bytes + counts.wal_bytes + c->file_bytes;
+    fingerprint_xor(&counts.fingerprint, (const struct fingerprint *)&hash_empty);
+    atomic_store(&kv->foreign, c->foreign);
+    (void)pthread_mutex_lock(&kv->counts_lock);
+    kv->counts = counts;
+    (void)pthread_mutex_unlock(&kv->counts_lock);
+}
+
+void kv_counts(struct kv *kv, struct kv_counts *out)
+{
+    (void)pthread_mutex_lock(&kv->counts_lock);
+    *out = kv->counts;
+    (void)pthread_mutex_unlock(&kv->counts_lock);
+}
+
+void kv_fingerprint(struct kv *kv, uint64_t *count, struct fingerprint *out)
+{
+    struct span_sum sum;
+    spans_total(kv->spans, &sum);
+    *count = sum.count;
+    *out = sum.xor ;
+    fingerprint_xor(out, (const struct fingerprint *)&hash_empty);
+}
+
+bool kv_budget_allows(const struct kv *kv, uint64_t more, bool last)
+{
+    uint64_t limit = kv->config.disk_bytes;
+    if (!limit) return true;
+    uint64_t used = kv->db_bytes + kv->counters.file_bytes;
+    if (!last) limit -= limit / 20;
+    return used < limit && more <= limit - used;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- open,
+ * close */
+
+static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages)
+{
+    (void)handle;
+    (void)name;
+    ((struct kv *)arg)->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+static enum hkv_err make_folder(const char *path)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST) return HKV_OK;
+    return error_set(errno == ENOSPC ? HKV_E_DISK_FULL : HKV_E_DISK, "%s: creating the folder: %s", path,
+                     strerror(errno));
+}
+
+static enum hkv_err make_paths(struct kv *kv)
+{
+    char docs[KV_PATH_MAX];
+    int n = snprintf(docs, sizeof docs, "%s/docs", kv->config.data_dir);
+    int m = snprintf(kv->db_path, sizeof kv->db_path, "%s/docs/store.db", kv->config.data_dir);
+    int o = snprintf(kv->blobs_path, sizeof kv->blobs_path, "%s/blobs", kv->config.data_dir);
+    if (n < 0 || m < 0 || o < 0 || m >= KV_PATH_MAX)
+        return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
+    return make_folder(docs);
+}
+
+static enum hkv_err settle_namespace(struct kv *kv, bool created, struct namespace_id *other)
+{
+    struct buf stored = {0};
+    uint8_t epoch[8];
+    if (created) {
+        TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(kv->config.namespace.bytes, ID_BYTES)));
+        env_random(kv->config.env, epoch, sizeof epoch);
+        TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, sizeof epoch)));
+    }
+    enum hkv_err err = kv_meta_get(kv, KV_META_NAMESPACE, &stored);
+    if (err == HKV_E_NOT_FOUND || (err == HKV_OK && stored.len != ID_BYTES))
+        err = error_set(HKV_E_CORRUPT, "%s: the store has no namespace", kv->db_path);
+    if (err == HKV_OK && memcmp(stored.data, kv->config.namespace.bytes, ID_BYTES) != 0) {
+        char text[ID_TEXT_MAX];
+        memcpy(other->bytes, stored.data, ID_BYTES);
+        err = error_set(HKV_E_NAMESPACE,
+                        "%s: the store belongs to namespace %s; give its secret or another data directory", kv->db_path,
+                        id_format(stored.data, text));
+    }
+    buf_clear(&stored);
+    if (err == HKV_OK) err = kv_meta_get(kv, KV_META_EPOCH, &stored);
+    if (err == HKV_OK && stored.len == 8) kv->epoch = be64_load(stored.data);
+    buf_fini(&stored);
+    return err;
+}
+
+static enum hkv_err measure_file(struct kv *kv)
+{
+    int64_t pages, unused;
+    TRY(db_integer(&kv->db, "PRAGMA page_count", &pages));
+    TRY(db_integer(&kv->db, "PRAGMA freelist_count", &unused));
+    kv->db_bytes = (uint64_t)(pages - unused) * DB_PAGE_BYTES;
+    return HKV_OK;
+}
+
+static enum hkv_err load_state(struct kv *kv)
+{
+    sqlite3_stmt *s;
+    bool found;
+    TRY(kv_counters_load(kv));
+    TRY(kv_wanted_init(kv));
+    TRY(spans_open(&kv->db, &kv->spans));
+    struct span_sum sum;
+    spans_total(kv->spans, &sum);
+    if (sum.count != kv->counters.entries)
+        return error_set(HKV_E_CORRUPT, "%s: the fingerprint tree has %ju entries, the counters say %ju", kv->db_path,
+                         (uintmax_t)sum.count, (uintmax_t)kv->counters.entries);
+    TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
+    TRY(db_row(&kv->db, s, &found));
+    atomic_store(&kv->next_value, db_column_u64(s, 0) + 1);
+    sqlite3_reset(s);
+    kv->swept_below = atomic_load(&kv->next_value);
+    kv->sweeping = true;
+    return measure_file(kv);
+}
+
+/* The newest stamp among our own entries is where the clock of stamps starts. */
+static enum hkv_err load_own_stamp(struct kv *kv)
+{
+    uint64_t number, newest_us;
+    TRY(kv_party_number(kv, kv->config.author.bytes, false, &number, &newest_us));
+    kv->counters.newest_own_us = kv->counters_committed.newest_own_us = newest_us;
+    uint64_t last_us = atomic_load(&kv->last_stamp_us);
+    while (last_us < newest_us && !atomic_compare_exchange_weak(&kv->last_stamp_us, &last_us, newest_us)) continue;
+    return HKV_OK;
+}
+
+static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
+{
+    TRY(make_paths(kv));
+    struct db_config config = {
+        .path = kv->db_path,
+        .vfs = kv->config.vfs,
+        .cache_bytes = kv->config.cache_bytes / 2,
+        .writer = true,
+        .full_sync = kv->config.sync_every_commit,
+    };
+    TRY(db_open(&config, &kv->db));
+    TRY(schema_open(&kv->db, created));
+    sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
+    TRY(settle_namespace(kv, *created, other));
+    kv->files = kv->config.files;
+    if (!kv->files) TRY(files_posix_open(kv->blobs_path, &kv->files));
+    TRY(load_state(kv));
+    TRY(load_own_stamp(kv));
+    TRY(kv_readers_init(kv));
+    kv_docs_init(kv);
+    kv_counts_publish(kv);
+    return HKV_OK;
+}
+
+enum hkv_err kv_open(const struct kv_config *config, struct kv **out, bool *created,
+                     struct namespace_id *other_namespace)
+{
+    struct kv *kv = calloc(1, sizeof *kv);
+    if (!kv) return error_set(HKV_E_NOMEM, "opening the store");
+    kv->config = *config;
+    env_random(config->env, &kv->run, sizeof kv->run);
+    (void)pthread_mutex_init(&kv->counts_lock, NULL);
+    (void)pthread_mutex_init(&kv->readers.lock, NULL);
+    (void)pthread_cond_init(&kv->readers.returned, NULL);
+    enum hkv_err err = open_parts(kv, created, other_namespace);
+    if (err != HKV_OK) {
+        kv_close(kv);
+        return err;
+    }
+    *out = kv;
+    return HKV_OK;
+}
+
+static void free_changes(struct kv_change *changes, size_t from, size_t count)
+{
+    for (size_t i = from; i < count; i++) buf_fini(&changes[i].key);
+}
+
+static void drop_committed_changes(struct kv *kv)
+{
+    free_changes(kv->committed_changes, 0, kv->committed_change_count);
+    free(kv->committed_changes);
+    kv->committed_changes = NULL;
+    kv->committed_change_count = 0;
+}
+
+void kv_close(struct kv *kv)
+{
+    if (!kv) return;
+    if (kv->db.handle) {
+        kv_rollback(kv);
+        kv_readers_fini(kv);
+        spans_free(kv->spans);
+        db_close(&kv->db); /* the last connection to close checkpoints the log */
+    }
+    if (kv->files && !kv->config.files) kv->files->ops->free(kv->files);
+    kv_wanted_fini(kv);
+    drop_committed_changes(kv);
+    free(kv->changes);
+    free(kv->stored_files);
+    free(kv->parties.undo);
+    buf_fini(&kv->id);
+    (void)pthread_mutex_destroy(&kv->counts_lock);
+    (void)pthread_mutex_destroy(&kv->readers.lock);
+    (void)pthread_cond_destroy(&kv->readers.returned);
+    free(kv);
+}
+
+/* ---------------------------------------------------------------------------------------------------------
+ * transactions */
+
+static enum hkv_err run(struct kv *kv, enum sql_id sql)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, sql, &s));
+    return db_run(&kv->db, s);
+}
+
+bool kv_in_transaction(const struct kv *kv)
+{
+    return sqlite3_get_autocommit(kv->db.handle) == 0;
+}
+
+enum hkv_err kv_begin(struct kv *kv)
+{
+    assert(!kv_in_transaction(kv));
+    kv->now_us = env_wall_us(kv->config.env);
+    return run(kv, SQL_BEGIN);
+}
+
+/* Forgets what the transaction changed in memory. */
+static void take_back(struct kv *kv)
+{
+    if (kv->spans) spans_rolled_back(kv->spans);
+    kv_parties_forget(kv);
+    kv->counters = kv->counters_committed;
+    free_changes(kv->changes, 0, kv->change_count);
+    kv->change_count = 0;
+    kv_files_undo(kv, 0);
+    kv_wanted_rolled_back(kv);
+}
+
+void kv_rollback(struct kv *kv)
+{
+    if (kv_in_transaction(kv)) (void)sqlite3_exec(kv->db.handle, "ROLLBACK", NULL, NULL, NULL);
+    take_back(kv);
+}
+
+/* Rows of the change log beyond the limit, oldest first; some more than were added, so that it comes down after a lower
+ * limit. */
+static enum hkv_err trim_changes(struct kv *kv)
+{
+    struct kv_counters *c = &kv->counters;
+    sqlite3_stmt *s;
+    if (c->position <= KV_CHANGES_KEPT) return HKV_OK;
+    uint64_t keep_from = c->position - KV_CHANGES_KEPT + 1;
+    uint64_t most = c->oldest_position + 2 * (uint64_t)kv->change_count;
+    if (keep_from > most) keep_from = most;
+    if (keep_from <= c->oldest_position) return HKV_OK;
+    TRY(db_statement(&kv->db, SQL_CHANGE_TRIM, &s));
+    db_bind_u64(s, 1, keep_from);
+    c->oldest_position = keep_from;
+    return db_run(&kv->db, s);
+}
+
+static enum hkv_err commit_rows(struct kv *kv)
+{
+    TRY(spans_flush(kv->spans));
+    TRY(kv_parties_flush(kv));
+    if (kv->change_count > 0) TRY(trim_changes(kv));
+    if (memcmp(&kv->counters, &kv->counters_committed, sizeof kv->counters) != 0) TRY(kv_counters_save(kv));
+    return run(kv, SQL_COMMIT);
+}
+
+enum hkv_err kv_commit(struct kv *kv)
+{
+    assert(kv_in_transaction(kv));
+    enum hkv_err err = commit_rows(kv);
+    if (err != HKV_OK) {
+        kv_rollback(kv);
+        return err;
+    }
+    spans_committed(kv->spans);
+    kv_parties_committed(kv);
+    kv_files_committed(kv);
+    kv->counters_committed = kv->counters;
+    drop_committed_changes(kv);
+    if (kv->change_count > 0) {
+        kv->committed_changes = kv->changes;
+        kv->committed_change_count = kv->change_count;
+        kv->changes = NULL;
+        kv->change_count = kv->change_cap = 0;
+    }
+    if (kv->config.disk_bytes && measure_file(kv) != HKV_OK) log_warn("kv", "%s", error_last());
+    kv_counts_publish(kv);
+    return HKV_OK;
+}
+
+enum hkv_err kv_savepoint(struct kv *kv)
+{
+    kv->counters_saved = kv->counters;
+    kv->spans_saved = spans_mark(kv->spans);
+    kv->parties_saved = kv->parties.undo_count;
+    kv->changes_saved = kv->change_count;
+    kv->files_saved = kv->stored_file_count;
+    return run(kv, SQL_SAVEPOINT);
+}
+
+enum hkv_err kv_savepoint_release(struct kv *kv)
+{
+    return run(kv, SQL_RELEASE);
+}
+
+void kv_savepoint_rollback(struct kv *kv)
+{
+    if (!kv_in_transaction(kv)) return; /* kv_rollback takes back everything */
+    enum hkv_err err = run(kv, SQL_ROLLBACK_TO);
+    if (err == HKV_OK) err = run(kv, SQL_RELEASE);
+    if (err != HKV_OK) {
+        kv_rollback(kv);
+        return;
+    }
+    spans_undo(kv->spans, kv->spans_saved);
+    kv_parties_undo(kv, kv->parties_saved);
+    kv->counters = kv->counters_saved;
+    free_changes(kv->changes, kv->changes_saved, kv->change_count);
+    kv->change_count = kv->changes_saved;
+    kv_files_undo(kv, kv->files_saved);
+    kv_wanted_rolled_back(kv);
+}
+
+void kv_take_changes(struct kv *kv, struct kv_changes *out)
+{
+    *out = (struct kv_changes){kv->committed_changes, kv->committed_change_count};
+    kv->committed_changes = NULL;
+    kv->committed_change_count = 0;
+}
+
+void kv_changes_fini(struct kv_changes *changes)
+{
+    free_changes(changes->items, 0, changes->count);
+    free(changes->items);
+    *changes = (struct kv_changes){0};
+}
+
+uint64_t kv_epoch(const struct kv *kv)
+{
+    return kv->epoch;
+}
+
+void kv_set_author(struct kv *kv, const struct author_id *author)
+{
+    kv->config.author = *author;
+    if (load_own_stamp(kv) != HKV_OK) log_warn("kv", "newest stamp of our author: %s", error_last());
+    kv_counts_publish(kv);
+}
+
+/* ----------------------------------------------------------------------------------------------------------
+ * maintenance */
+
+struct freed {
+    uint64_t id;
+    uint64_t file;
+    uint64_t length;
+    struct hash hash;
+};
+
+static enum hkv_err list_freed(struct kv *kv, struct freed *out, size_t *count)
+{
+    sqlite3_stmt *s;
+    *count = 0;
+    TRY(db_statement(&kv->db, SQL_VALUE_FREED, &s));
+    db_bind_u64(s, 1, kv->now_us > VALUE_GRACE_US ? kv->now_us - VALUE_GRACE_US : 0);
+    db_bind_u64(s, 2, KV_MAINTAIN_FREED_MAX);
+    for (bool found;;) {
+        TRY(db_row(&kv->db, s, &found));
+        if (!found) return HKV_OK;
+        struct freed *f = &out[(*count)++];
+        *f = (struct freed){db_column_u64(s, 0), db_column_u64(s, 1), db_column_u64(s, 2), {{0}}};
+        enum hkv_err err = db_column_id(&kv->db, s, 3, f->hash.bytes);
+        if (err != HKV_OK) {
+            sqlite3_reset(s);
+            return err;
+        }
+    }
+}
+
+static enum hkv_err remove_rows(struct kv *kv, const struct freed *freed, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        TRY(values_remove(&kv->db, freed[i].id));
+        if (freed[i].file) kv->counters.file_bytes -= freed[i].length;
+    }
+    return HKV_OK;
+}
+
+/* Removes values without references whose grace time is over: the rows, then, once that is committed, their files. */
+static enum hkv_err remove_freed(struct kv *kv, bool *more)
+{
+    struct freed freed[KV_MAINTAIN_FREED_MAX];
+    size_t count;
+    kv->now_us = env_wall_us(kv->config.env);
+    TRY(list_freed(kv, freed, &count));
+    *more = count == KV_MAINTAIN_FREED_MAX;
+    if (count == 0) return HKV_OK;
+    struct kv_changes kept = {kv->committed_changes, kv->committed_change_count};
+    kv->committed_changes = NULL;
+    kv->committed_change_count = 0;
+    enum hkv_err err = kv_begin(kv);
+    /* Listed again inside the transaction: only what is still without references goes. */
+    if (err == HKV_OK) err = list_freed(kv, freed, &count);
+    if (err == HKV_OK) err = remove_rows(kv, freed, count);
+    if (err == HKV_OK)
+        err = kv_commit(kv);
+    else
+        kv_rollback(kv);
+    kv->committed_changes = kept.items;
+    kv->committed_change_count = kept.count;
+    for (size_t i = 0; i < count && err == HKV_OK; i++) {
+        char name[FILES_NAME_MAX];
+        if (!freed[i].file) continue;
+        kv_file_name(&freed[i].hash, freed[i].file, name);
+        err = kv->files->ops->unlink(kv->files, name);
+    }
+    return err;
+}
+
+static enum hkv_err checkpoint(struct kv *kv)
+{
+    int log = 0;
+    int done = 0;
+    if (kv->wal_pages < KV_CHECKPOINT_PAGES) return HKV_OK;
+    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
+    if (code != SQLITE_OK && code != SQLITE_BUSY) return db_error(&kv->db, code, "checkpoint");
+    /* When all of it is copied, the next commit begins at the start of the log again. */
+    if (log == done) kv->wal_pages = 0;
+    return HKV_OK;
+}
+
+bool kv_maintain(struct kv *kv)
+{
+    bool more = false;
+    assert(!kv_in_transaction(kv));
+    if (remove_freed(kv, &more) != HKV_OK) log_warn("kv", "removing unused values: %s", error_last());
+    if (kv_sweep_orphans(kv) != HKV_OK) {
+        log_warn("kv", "removing orphaned value files: %s", error_last());
+        kv->sweeping = false;
+    }
+    if (checkpoint(kv) != HKV_OK) log_warn("kv", "%s", error_last());
+    return more || kv->sweeping;
+}
