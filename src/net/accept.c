@@ -8,8 +8,9 @@
 
 #include "net/quic_conn.h"
 
-#define RESET_RANDOM_BYTES 21 /* a stateless reset of 38 bytes or so, as long as the shortest packets are */
-#define RESET_PACKET_MIN   43 /* shorter packets get no reset: it must be shorter than what it answers */
+#define RESET_RANDOM_BYTES    21 /* a stateless reset of 38 bytes or so, as long as the shortest packets are */
+#define RESET_PACKET_MIN      43 /* shorter packets get no reset: it must be shorter than what it answers */
+#define RESET_PACKET_SHORTEST (NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN)
 
 static void accept_answer(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
                           const uint8_t *packet, ngtcp2_ssize len)
@@ -31,6 +32,15 @@ void accept_version_negotiation(struct net_endpoint *ep, struct udp_socket *udp,
     accept_answer(ep, udp, d, packet, n);
 }
 
+/* A peer that has forgotten a connection of ours says so in a packet that only its last bytes tell from noise. */
+static struct quic_conn *accept_find_reset(struct net_endpoint *ep, const struct udp_datagram *d)
+{
+    const uint8_t *token = d->data + d->len - NGTCP2_STATELESS_RESET_TOKENLEN;
+    for (struct quic_conn *c = ep->conns; c; c = c->next)
+        if (quic_conn_resets(c, &d->remote, token)) return c;
+    return NULL;
+}
+
 /* A packet of a connection that we have forgotten, in this run or an earlier one: tell the peer, so that it dials anew.
  */
 static void accept_reset(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
@@ -38,12 +48,26 @@ static void accept_reset(struct net_endpoint *ep, struct udp_socket *udp, const 
 {
     uint8_t packet[NET_PAYLOAD_MAX], token[NGTCP2_STATELESS_RESET_TOKENLEN], noise[RESET_RANDOM_BYTES];
     ngtcp2_cid cid;
-    if (d->len < RESET_PACKET_MIN || !net_endpoint_may_answer(ep)) return;
+    if (d->len < RESET_PACKET_MIN) return;
     ngtcp2_cid_init(&cid, ids->dcid, ids->dcidlen);
     if (quic_reset_token(ep, &cid, token)) return;
     randombytes_buf(noise, sizeof noise);
     ngtcp2_ssize n = ngtcp2_pkt_write_stateless_reset(packet, sizeof packet, token, noise, sizeof noise);
     accept_answer(ep, udp, d, packet, n);
+}
+
+static void accept_short(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
+                         const ngtcp2_version_cid *ids)
+{
+    struct quic_conn *c = NULL;
+    bool rationed = net_endpoint_may_answer(ep);
+    if (rationed && d->len >= RESET_PACKET_SHORTEST) c = accept_find_reset(ep, d);
+    if (c) {
+        quic_conn_receive(c, d);
+        return;
+    }
+    ep->stats.datagrams_ignored++;
+    if (rationed) accept_reset(ep, udp, d, ids);
 }
 
 static void accept_refuse(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
@@ -115,8 +139,7 @@ void accept_datagram(struct net_endpoint *ep, struct udp_socket *udp, const stru
 {
     ngtcp2_pkt_hd hd;
     if (ids->version == 0 && !(d->data[0] & 0x80)) {
-        ep->stats.datagrams_ignored++;
-        accept_reset(ep, udp, d, ids);
+        accept_short(ep, udp, d, ids);
         return;
     }
     if (ep->closing || d->len < NGTCP2_MAX_UDP_PAYLOAD_SIZE || ngtcp2_accept(&hd, d->data, d->len) < 0) {

@@ -41,8 +41,9 @@ struct net_endpoint_stats {
     uint64_t bytes_received;
     uint64_t datagrams_ignored; /* garbage, or for no connection of ours */
     uint64_t retries_sent;
-    uint64_t refused; /* incoming connections beyond a limit */
-    uint32_t conns;   /* now, closing ones not counted */
+    uint64_t key_updates; /* of all connections, started by either side */
+    uint64_t refused;     /* incoming connections beyond a limit */
+    uint32_t conns;       /* now, closing ones not counted */
     uint32_t half_open;
 };
 

@@ -203,6 +203,16 @@ static int on_stateless_reset(ngtcp2_conn *ng, const ngtcp2_pkt_stateless_reset 
     return 0;
 }
 
+static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret, ngtcp2_crypto_aead_ctx *rx_ctx,
+                         uint8_t *rx_iv, ngtcp2_crypto_aead_ctx *tx_ctx, uint8_t *tx_iv, const uint8_t *rx_now,
+                         const uint8_t *tx_now, size_t secret_len, void *user)
+{
+    struct quic_conn *c = user;
+    c->ep->stats.key_updates++;
+    return ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx_ctx, rx_iv, tx_ctx, tx_iv, rx_now, tx_now,
+                                       secret_len, user);
+}
+
 static void on_random(uint8_t *out, size_t len, const ngtcp2_rand_ctx *ctx)
 {
     (void)ctx;
@@ -238,7 +248,7 @@ const ngtcp2_callbacks quic_callbacks = {
     .rand = on_random,
     .get_new_connection_id = on_new_cid,
     .remove_connection_id = on_old_cid,
-    .update_key = ngtcp2_crypto_update_key_cb,
+    .update_key = on_update_key,
     .stream_reset = on_stream_reset,
     .extend_max_stream_data = on_more_stream_data,
     .delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb,

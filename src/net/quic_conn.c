@@ -10,6 +10,7 @@
 #define LINGER_MIN_NS    (20 * NGTCP2_MILLISECONDS)
 #define LINGER_MAX_NS    (1000 * NGTCP2_MILLISECONDS)
 #define BLOCKED_RETRY_NS (5 * NGTCP2_MILLISECONDS)
+#define ACTIVE_DCIDS_MAX 8
 #define CID_LIMIT        5 /* spare ids we take from a peer, for path changes; what iroh asks for as well */
 
 /* The path that ngtcp2 sees of a dialled connection, whatever the real one is. */
@@ -283,6 +284,18 @@ void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d)
     }
     quic_conn_report_stops(c);
     net_endpoint_mark(c->ep, c);
+}
+
+bool quic_conn_resets(struct quic_conn *c, const net_addr *remote, const uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN])
+{
+    ngtcp2_cid_token ids[ACTIVE_DCIDS_MAX];
+    if (c->state != QUIC_OPEN || !quic_source_fits(c, &(struct udp_datagram){.remote = *remote})) return false;
+    if (ngtcp2_conn_get_active_dcid(c->ng, NULL) > ACTIVE_DCIDS_MAX) return false;
+    size_t count = ngtcp2_conn_get_active_dcid(c->ng, ids);
+    for (size_t i = 0; i < count; i++)
+        if (ids[i].token_present && sodium_memcmp(ids[i].token, token, NGTCP2_STATELESS_RESET_TOKENLEN) == 0)
+            return true;
+    return false;
 }
 
 /* ---- ending ---- */

@@ -90,6 +90,10 @@ HKV_CHECK enum hkv_err quic_conn_accept(struct net_endpoint *ep, struct udp_sock
 /* A datagram for this connection. */
 void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d);
 
+/* Whether a packet from `remote` that ends with `token` is a stateless reset of this connection. */
+bool quic_conn_resets(struct quic_conn *c, const net_addr *remote,
+                      const uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN]);
+
 /* Its deadline came. */
 void quic_conn_expire(struct quic_conn *c, uint64_t now);
 

@@ -336,7 +336,8 @@ void quic_streams_callbacks(struct quic_conn *c)
         next = s->next;
         if (s->writable_due) {
             s->writable_due = false;
-            if (s->events && !s->send_over && !s->fin_wanted) s->events->writable(&s->base);
+            bool still = s->queued <= TRANSPORT_WRITABLE_BYTES; /* the owner may have written since */
+            if (still && s->events && !s->send_over && !s->fin_wanted) s->events->writable(&s->base);
         }
         if (s->finished_due && !s->finished_told) {
             s->finished_told = true;

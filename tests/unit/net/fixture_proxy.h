@@ -1,0 +1,33 @@
+/* A forwarder between a dialler and an endpoint: the network's part in a test. It can change the address the endpoint
+ * sees, send every datagram from two addresses, drop, and count. */
+#ifndef TESTS_NET_FIXTURE_PROXY_H
+#define TESTS_NET_FIXTURE_PROXY_H
+
+#include "fixture.h"
+
+struct rig_proxy {
+    struct rig *rig;
+    uv_udp_t front;   /* the dialler talks to it */
+    uv_udp_t back[3]; /* talk to the endpoint, each from a port of its own */
+    size_t active;    /* the one in use */
+    bool twice;       /* every datagram to the endpoint is sent from back[0] and back[1] */
+    bool drop;        /* nothing passes any more */
+    bool drop_back;   /* what comes back does not pass */
+    struct sockaddr_in dialler;
+    struct sockaddr_in endpoint;
+    uint64_t to_endpoint;
+    uint64_t to_dialler[3];
+    uint64_t bytes_to_endpoint;
+    uint64_t bytes_to_dialler;
+    char slot[65536];
+};
+
+void rig_proxy_open(struct rig_proxy *proxy, struct rig_node *endpoint);
+void rig_proxy_close(struct rig_proxy *proxy);
+struct socket_address rig_proxy_address(struct rig_proxy *proxy);
+uint16_t rig_proxy_back_port(struct rig_proxy *proxy, size_t index);
+
+/* Sends a datagram of the test's own making to the endpoint. */
+void rig_proxy_inject(struct rig_proxy *proxy, size_t index, const void *data, size_t len);
+
+#endif
