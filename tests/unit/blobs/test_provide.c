@@ -139,6 +139,51 @@ static void a_value_of_odd_length_is_no_sequence(void **state)
     buf_fini(&out);
 }
 
+/* Only the length is wrong: the first 32 bytes would be a good hash. */
+static void a_hash_and_a_byte_more_are_no_sequence(void **state)
+{
+    (void)state;
+    static struct fixture_source odd;
+    uint8_t request[128], bytes[33];
+    struct buf out = {0};
+    fixture_source_init(&odd);
+    struct hash one = fixture_source_add(&odd, "one", 3);
+    memcpy(bytes, one.bytes, 32);
+    bytes[32] = 0;
+    struct hash root = fixture_source_add(&odd, bytes, 33);
+    size_t len = get_request(&root, "01 01 0100", request, sizeof request);
+    assert_int_equal(fixture_respond(&odd, slice_of(request, len), 4096, &out), BLOBS_PROVIDE_NOT_FOUND);
+    assert_int_equal(out.len, 0);
+    fixture_source_fini(&odd);
+    buf_fini(&out);
+}
+
+/* Pairs inside a group are made from that value's data, not from what the value before left behind. */
+static void parts_of_groups_of_several_values_do_not_mix(void **state)
+{
+    (void)state;
+    static struct fixture_source two;
+    uint8_t request[128] = {BLOBS_GET_MANY, 2}, *data[2];
+    struct fixture_random r = random_seeded();
+    struct buf out = {0}, slow = {0};
+    fixture_source_init(&two);
+    for (size_t i = 0; i < 2; i++) {
+        data[i] = malloc(5000);
+        assert_non_null(data[i]);
+        random_bytes(&r, data[i], 5000);
+        struct hash hash = fixture_source_add(&two, data[i], 5000);
+        memcpy(request + 2 + 32 * i, hash.bytes, 32);
+        slow_encode(data[i], 5000, (uint64_t[]){0, 1}, 2, &slow);
+        free(data[i]);
+    }
+    size_t len = 66 + from_hex("0200020001 02 00", request + 66, 62); /* chunk 0 of both, then nothing */
+    assert_int_equal(fixture_respond(&two, slice_of(request, len), 4096, &out), BLOBS_PROVIDE_DONE);
+    assert_true(slice_equal(buf_slice(&out), buf_slice(&slow)));
+    fixture_source_fini(&two);
+    buf_fini(&out);
+    buf_fini(&slow);
+}
+
 /* 2,000 children: more than a group of hashes, so the sequence itself is read and verified in pieces. */
 static void children_of_a_long_sequence_are_found(void **state)
 {
@@ -292,6 +337,8 @@ int main(void)
         cmocka_unit_test(an_unknown_hash_later_ends_the_response_cleanly),
         cmocka_unit_test(the_empty_blob_is_served_without_being_stored),
         cmocka_unit_test(a_value_of_odd_length_is_no_sequence),
+        cmocka_unit_test(a_hash_and_a_byte_more_are_no_sequence),
+        cmocka_unit_test(parts_of_groups_of_several_values_do_not_mix),
         cmocka_unit_test(children_of_a_long_sequence_are_found),
         cmocka_unit_test(a_damaged_value_never_yields_a_wrong_byte),
         cmocka_unit_test(a_cause_names_the_value_and_the_error),
