@@ -10,23 +10,25 @@
  *   hkv_put(store, HKV_TEXT("greeting"), HKV_TEXT("hello"), NULL, NULL);
  *   hkv_close(store);
  *
- * WHAT IT PROMISES. When a write returns HKV_OK, entry and value survive process death and power loss of this node. When writes
- * stop and the running nodes stay connected, all of them come to the same entries and show the same map. What a key shows is a
- * pure function of the set of entries: greatest (stamp, author id). No entry becomes visible without valid signatures.
+ * WHAT IT PROMISES. When a write returns HKV_OK, entry and value survive process death and power loss of this node.
+ * When writes stop and the running nodes stay connected, all of them come to the same entries and show the same map.
+ * What a key shows is a pure function of the set of entries: greatest (stamp, author id). No entry becomes visible
+ * without valid signatures.
  *
- * WHAT IT DOES NOT PROMISE. Order across keys, linearizable reads, reading another node's write at once, the survival of a
- * concurrent losing write as the visible value, secrecy of values from holders of a read ticket. Where those matter, use a
- * consensus store such as etcd.
+ * WHAT IT DOES NOT PROMISE. Order across keys, linearizable reads, reading another node's write at once, the survival
+ * of a concurrent losing write as the visible value, secrecy of values from holders of a read ticket. Where those
+ * matter, use a consensus store such as etcd.
  *
- * THREADS. Every function may be called from any thread, except that hkv_close must be the last call on a store. Blocking
- * functions must not be called from a callback of the same store; the `_async` forms may. Callbacks run one at a time on one
- * thread of the library and must not block. A caller reads its own writes.
+ * THREADS. Every function may be called from any thread, except that hkv_close must be the last call on a store.
+ * Blocking functions must not be called from a callback of the same store; the `_async` forms may. Callbacks run one at
+ * a time on one thread of the library and must not block. A caller reads its own writes.
  *
- * ERRORS. Every function that can fail returns enum hkv_err (hero_kvs_error.h). hkv_last_error() then has one sentence that says
- * what, which rule, and what to do; it belongs to the calling thread and lasts until that thread's next failing call. Callbacks
- * get the sentence passed in. A function that fails changes nothing, except where HKV_E_OUTCOME_UNKNOWN says that a write may
- * still be stored. Any function may fail with HKV_E_NOMEM or HKV_E_INTERNAL, functions on stored data with HKV_E_DISK,
- * HKV_E_DISK_FULL or HKV_E_CORRUPT; these are not repeated below.
+ * ERRORS. Every function that can fail returns enum hkv_err (hero_kvs_error.h). hkv_last_error() then has one sentence
+ * that says what, which rule, and what to do; it belongs to the calling thread and lasts until that thread's next
+ * failing call. Callbacks get the sentence passed in. A function that fails changes nothing, except where
+ * HKV_E_OUTCOME_UNKNOWN says that a write may still be stored. Any function may fail with HKV_E_NOMEM or
+ * HKV_E_INTERNAL, functions on stored data with HKV_E_DISK, HKV_E_DISK_FULL or HKV_E_CORRUPT; these are not repeated
+ * below.
  *
  * LIMITS. Keys are 1 to 1,024 bytes of UTF-8 without NUL (HKV_E_KEY). Values are 0 to `max_value_bytes` bytes
  * (HKV_E_VALUE_TOO_LARGE).
@@ -49,15 +51,15 @@ extern "C" {
 
 #define HKV_VERSION_TEXT "0.1.0"
 
-#define HKV_KEY_MAX                 1024                     /* bytes */
-#define HKV_VALUE_MAX_DEFAULT       ((uint64_t)64 << 20)     /* bytes */
-#define HKV_ANTI_ENTROPY_MS_DEFAULT 30000                    /* milliseconds */
-#define HKV_FOREVER                 UINT32_MAX               /* as a timeout: no limit */
-#define HKV_ID_TEXT_BYTES           65                       /* 64 lower-case hex digits and NUL */
-#define HKV_PORT_LAST               (-1)                     /* as bind port: that of the last run, at first any */
-#define HKV_LIST_KEYS_MAX           1000                     /* entries in a page */
-#define HKV_LIST_BYTES_MAX          ((size_t)4 << 20)        /* value bytes in a page */
-#define HKV_LIST_VALUE_MAX          ((size_t)1 << 20)        /* longer values are listed by length only */
+#define HKV_KEY_MAX                 1024                 /* bytes */
+#define HKV_VALUE_MAX_DEFAULT       ((uint64_t)64 << 20) /* bytes */
+#define HKV_ANTI_ENTROPY_MS_DEFAULT 30000                /* milliseconds */
+#define HKV_FOREVER                 UINT32_MAX           /* as a timeout: no limit */
+#define HKV_ID_TEXT_BYTES           65                   /* 64 lower-case hex digits and NUL */
+#define HKV_PORT_LAST               (-1)                 /* as bind port: that of the last run, at first any */
+#define HKV_LIST_KEYS_MAX           1000                 /* entries in a page */
+#define HKV_LIST_BYTES_MAX          ((size_t)4 << 20)    /* value bytes in a page */
+#define HKV_LIST_VALUE_MAX          ((size_t)1 << 20)    /* longer values are listed by length only */
 
 /* Two arguments from one string literal or char array: bytes and length without the NUL. */
 #define HKV_TEXT(literal) (literal), (sizeof(literal) - 1)
@@ -65,11 +67,13 @@ extern "C" {
 /* An open store. */
 struct hkv_store;
 
-/* ---------------------------------------------------------------------------------------------------------- open, close */
+/* ---------------------------------------------------------------------------------------------------------- open,
+ * close */
 
 enum hkv_format {
-    HKV_FORMAT_AUTO,    /* that of the namespace: native for one created here; after joining, what its format record says */
-    HKV_FORMAT_NATIVE,  /* docs: formats.md 1 */
+    HKV_FORMAT_AUTO,   /* that of the namespace: native for one created here; after joining, what its format record says
+                        */
+    HKV_FORMAT_NATIVE, /* docs: formats.md 1 */
     HKV_FORMAT_HERO_V1, /* of Rust hero_codescalers_kvs clusters; not offered yet (HKV_E_UNSUPPORTED) */
 };
 
@@ -85,46 +89,45 @@ typedef void (*hkv_log_fn)(void *arg, enum hkv_log_level level, const char *modu
 
 /* How to open a store. hkv_options_init() sets the defaults given here; strings are borrowed until hkv_open returns.
  *
- * Secrets are 64 hex digits or 52 base32 characters (RFC 4648, no padding, either case). One that is not given is read from
- * data_dir/keys/, and created there when absent; one that differs from the stored file is HKV_E_IDENTITY. */
+ * Secrets are 64 hex digits or 52 base32 characters (RFC 4648, no padding, either case). One that is not given is read
+ * from data_dir/keys/, and created there when absent; one that differs from the stored file is HKV_E_IDENTITY. */
 struct hkv_options {
-    size_t struct_bytes;           /* set by hkv_options_init; tells versions of this struct apart */
-    const char *data_dir;          /* created when absent; required (stores in memory are not offered yet) */
-    const char *namespace_secret;  /* write capability; NULL: keys/namespace.secret, or a namespace made now */
-    const char *namespace_id;      /* read capability, 64 hex digits; excludes namespace_secret */
-    const char *author_secret;     /* NULL: keys/author.secret */
-    const char *endpoint_secret;   /* NULL: keys/node.secret */
-    const char *const *seeds;      /* peers to stay connected to: `endpoint…` tickets or `endpointid@host:port` */
+    size_t struct_bytes;          /* set by hkv_options_init; tells versions of this struct apart */
+    const char *data_dir;         /* created when absent; required (stores in memory are not offered yet) */
+    const char *namespace_secret; /* write capability; NULL: keys/namespace.secret, or a namespace made now */
+    const char *namespace_id;     /* read capability, 64 hex digits; excludes namespace_secret */
+    const char *author_secret;    /* NULL: keys/author.secret */
+    const char *endpoint_secret;  /* NULL: keys/node.secret */
+    const char *const *seeds;     /* peers to stay connected to: `endpoint…` tickets or `endpointid@host:port` */
     size_t seed_count;
-    const char *const *trusted;    /* endpoint ids (hex); when any is given, others are refused in the handshake */
+    const char *const *trusted; /* endpoint ids (hex); when any is given, others are refused in the handshake */
     size_t trusted_count;
-    const char *bind_ipv4;         /* "0.0.0.0"; "" switches the family off */
-    const char *bind_ipv6;         /* "::"; "" switches the family off */
-    int bind_port;                 /* HKV_PORT_LAST; 0: any */
-    bool bind_port_fallback;       /* false; true: when the port is taken, take another and log a warning */
-    const char *name;              /* of this node, at most 255 bytes of UTF-8; NULL: the host's name */
-    enum hkv_format format;        /* HKV_FORMAT_AUTO */
+    const char *bind_ipv4;          /* "0.0.0.0"; "" switches the family off */
+    const char *bind_ipv6;          /* "::"; "" switches the family off */
+    int bind_port;                  /* HKV_PORT_LAST; 0: any */
+    bool bind_port_fallback;        /* false; true: when the port is taken, take another and log a warning */
+    const char *name;               /* of this node, at most 255 bytes of UTF-8; NULL: the host's name */
+    enum hkv_format format;         /* HKV_FORMAT_AUTO */
     enum hkv_durability durability; /* HKV_DURABILITY_POWER */
-    uint32_t anti_entropy_ms;      /* HKV_ANTI_ENTROPY_MS_DEFAULT; at least 100; kept with 10 % jitter */
-    uint64_t max_value_bytes;      /* HKV_VALUE_MAX_DEFAULT; larger ones are neither written nor fetched */
-    uint64_t memory_bytes;         /* 64 MiB: page cache and queues together */
-    uint64_t disk_bytes;           /* 0: no limit of our own */
-    bool allow_bad_clock;          /* false: writes are refused while the clock is older than this build */
-    hkv_log_fn log;                /* NULL: no log */
+    uint32_t anti_entropy_ms;       /* HKV_ANTI_ENTROPY_MS_DEFAULT; at least 100; kept with 10 % jitter */
+    uint64_t max_value_bytes;       /* HKV_VALUE_MAX_DEFAULT; larger ones are neither written nor fetched */
+    uint64_t memory_bytes;          /* 64 MiB: page cache and queues together */
+    uint64_t disk_bytes;            /* 0: no limit of our own */
+    bool allow_bad_clock;           /* false: writes are refused while the clock is older than this build */
+    hkv_log_fn log;                 /* NULL: no log */
     void *log_arg;
 };
 
 HKV_API void hkv_options_init(struct hkv_options *options);
 
-/* Opens the store, binds its sockets and begins to sync. Start-up work does not grow with the number of entries beyond reading
- * one row for about every 64 of them.
- * Errors: HKV_E_INVALID (which option and why), HKV_E_LOCKED, HKV_E_PERMISSION (a key file is readable by others),
- * HKV_E_IDENTITY (a secret differs from the stored one), HKV_E_NAMESPACE, HKV_E_VERSION, HKV_E_TICKET (a seed),
- * HKV_E_ADDRESS_IN_USE, HKV_E_NETWORK, HKV_E_UNSUPPORTED. */
+/* Opens the store, binds its sockets and begins to sync. Start-up work does not grow with the number of entries beyond
+ * reading one row for about every 64 of them. Errors: HKV_E_INVALID (which option and why), HKV_E_LOCKED,
+ * HKV_E_PERMISSION (a key file is readable by others), HKV_E_IDENTITY (a secret differs from the stored one),
+ * HKV_E_NAMESPACE, HKV_E_VERSION, HKV_E_TICKET (a seed), HKV_E_ADDRESS_IN_USE, HKV_E_NETWORK, HKV_E_UNSUPPORTED. */
 HKV_API enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out);
 
-/* Ends all waiting calls with HKV_E_CLOSED, closes connections in order, frees everything. NULL is fine. Must not be called from
- * a callback. After it returns no callback of this store runs any more. */
+/* Ends all waiting calls with HKV_E_CLOSED, closes connections in order, frees everything. NULL is fine. Must not be
+ * called from a callback. After it returns no callback of this store runs any more. */
 HKV_API void hkv_close(struct hkv_store *store);
 
 /* The sentence about this thread's last failure; "" when none. */
@@ -155,8 +158,8 @@ enum hkv_expect {
     HKV_EXPECT_VERSION, /* the key must show `version`, and no newer winner may be known */
 };
 
-/* How to write. NULL where one is taken means all zero, that is: any previous state, no expiry, no time limit. The expectation
- * is checked on this node only; another node may write at the same time. */
+/* How to write. NULL where one is taken means all zero, that is: any previous state, no expiry, no time limit. The
+ * expectation is checked on this node only; another node may write at the same time. */
 struct hkv_write_options {
     enum hkv_expect expect;
     struct hkv_version version; /* HKV_EXPECT_VERSION */
@@ -169,15 +172,16 @@ struct hkv_write_result {
 };
 
 /* Stores a value. `result` may be NULL. Values above 16 KiB go to a file of their own.
- * Errors: HKV_E_KEY, HKV_E_VALUE_TOO_LARGE, HKV_E_READ_ONLY, HKV_E_FORMAT_UNKNOWN (joined by ticket, format not seen yet),
- * HKV_E_CONFLICT (expectation), HKV_E_STAMP_AHEAD, HKV_E_CLOCK, HKV_E_LIMIT (disk budget), HKV_E_BUSY,
+ * Errors: HKV_E_KEY, HKV_E_VALUE_TOO_LARGE, HKV_E_READ_ONLY, HKV_E_FORMAT_UNKNOWN (joined by ticket, format not seen
+ * yet), HKV_E_CONFLICT (expectation), HKV_E_STAMP_AHEAD, HKV_E_CLOCK, HKV_E_LIMIT (disk budget), HKV_E_BUSY,
  * HKV_E_OUTCOME_UNKNOWN (time limit), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_put(struct hkv_store *store, const void *key, size_t key_bytes, const void *value,
                              size_t value_bytes, const struct hkv_write_options *options,
                              struct hkv_write_result *result);
 
-/* Stores what can be read from `fd` up to its end, at most `length` bytes when that is not UINT64_MAX (fewer is HKV_E_INVALID).
- * Memory stays bounded. The fd stays open, its position is moved. Errors: as hkv_put, and HKV_E_INVALID when reading fails. */
+/* Stores what can be read from `fd` up to its end, at most `length` bytes when that is not UINT64_MAX (fewer is
+ * HKV_E_INVALID). Memory stays bounded. The fd stays open, its position is moved. Errors: as hkv_put, and HKV_E_INVALID
+ * when reading fails. */
 HKV_API enum hkv_err hkv_put_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd, uint64_t length,
                                 const struct hkv_write_options *options, struct hkv_write_result *result);
 
@@ -188,8 +192,9 @@ HKV_API enum hkv_err hkv_delete(struct hkv_store *store, const void *key, size_t
 /* Called once with the outcome, on the library's callback thread. `error` is "" for HKV_OK. */
 typedef void (*hkv_write_fn)(void *arg, enum hkv_err err, const char *error, const struct hkv_write_result *result);
 
-/* As hkv_put and hkv_delete, without waiting: HKV_OK means that `done` will be called exactly once (with HKV_E_CLOSED when the
- * store is closed first), any other value that it will not. Errors at once: those about the arguments, and HKV_E_BUSY. */
+/* As hkv_put and hkv_delete, without waiting: HKV_OK means that `done` will be called exactly once (with HKV_E_CLOSED
+ * when the store is closed first), any other value that it will not. Errors at once: those about the arguments, and
+ * HKV_E_BUSY. */
 HKV_API enum hkv_err hkv_put_async(struct hkv_store *store, const void *key, size_t key_bytes, const void *value,
                                    size_t value_bytes, const struct hkv_write_options *options, hkv_write_fn done,
                                    void *arg);
@@ -219,7 +224,8 @@ HKV_API enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t
 struct hkv_list_entry {
     const char *key; /* NUL behind it for convenience */
     size_t key_bytes;
-    const uint8_t *value; /* NULL when only keys were asked for, when it is longer than HKV_LIST_VALUE_MAX or unreadable */
+    const uint8_t
+        *value; /* NULL when only keys were asked for, when it is longer than HKV_LIST_VALUE_MAX or unreadable */
     uint64_t length;
     struct hkv_version version;
     uint64_t expires_us;
@@ -232,9 +238,9 @@ struct hkv_page {
     char *next; /* cursor for the page behind this one, text; NULL at the end */
 };
 
-/* Lists present keys that begin with `prefix`, in byte order. `limit` 0 or above HKV_LIST_KEYS_MAX counts as that. `cursor` is NULL
- * or the `next` of the page before; keys written meanwhile appear where they belong. Each page is a consistent snapshot.
- * Errors: HKV_E_KEY (the prefix has a NUL or is too long), HKV_E_INVALID (the cursor). */
+/* Lists present keys that begin with `prefix`, in byte order. `limit` 0 or above HKV_LIST_KEYS_MAX counts as that.
+ * `cursor` is NULL or the `next` of the page before; keys written meanwhile appear where they belong. Each page is a
+ * consistent snapshot. Errors: HKV_E_KEY (the prefix has a NUL or is too long), HKV_E_INVALID (the cursor). */
 HKV_API enum hkv_err hkv_list(struct hkv_store *store, const void *prefix, size_t prefix_bytes, size_t limit,
                               const char *cursor, struct hkv_page **out);
 HKV_API enum hkv_err hkv_list_keys(struct hkv_store *store, const void *prefix, size_t prefix_bytes, size_t limit,
@@ -273,7 +279,7 @@ enum hkv_event_type {
     HKV_EVENT_PUT_REMOTE,
     HKV_EVENT_DELETE_REMOTE,
     HKV_EVENT_EXPIRED,
-    HKV_EVENT_SYNC_STARTED,  /* from here on without a position */
+    HKV_EVENT_SYNC_STARTED, /* from here on without a position */
     HKV_EVENT_SYNC_FINISHED,
     HKV_EVENT_OVERRUN, /* the watcher was too slow; some events are lost, the watch goes on from now */
 };
@@ -283,11 +289,12 @@ struct hkv_event {
     const char *key; /* NULL for events about syncs; NUL behind it */
     size_t key_bytes;
     struct hkv_version version;
-    const char *peer;   /* endpoint id, hex; NULL for local events */
-    const char *reason; /* NULL for a plain write; "prefix": another entry at a prefix of its key removed the shown one */
-    uint64_t epoch;     /* of this store */
-    uint64_t position;  /* in the change log; 0: none */
-    bool sync_ok;       /* SYNC_FINISHED */
+    const char *peer; /* endpoint id, hex; NULL for local events */
+    const char
+        *reason;    /* NULL for a plain write; "prefix": another entry at a prefix of its key removed the shown one */
+    uint64_t epoch; /* of this store */
+    uint64_t position; /* in the change log; 0: none */
+    bool sync_ok;      /* SYNC_FINISHED */
     bool sync_confirmed;
     uint64_t entries_sent;
     uint64_t entries_received;
@@ -298,21 +305,23 @@ struct hkv_watch;
 /* Called for each event, in order; `event` and what it points to are borrowed for the call. */
 typedef void (*hkv_event_fn)(void *arg, const struct hkv_event *event);
 
-/* Watches changes of what keys with this prefix show, from now on. The store never waits for a watcher: one that is more than
- * HKV_WATCH_QUEUE_MAX events behind gets OVERRUN.
- * Errors: HKV_E_KEY, HKV_E_LIMIT (more than HKV_WATCH_MAX watches). */
+/* Watches changes of what keys with this prefix show, from now on. The store never waits for a watcher: one that is
+ * more than HKV_WATCH_QUEUE_MAX events behind gets OVERRUN. Errors: HKV_E_KEY, HKV_E_LIMIT (more than HKV_WATCH_MAX
+ * watches). */
 #define HKV_WATCH_QUEUE_MAX 65536
 #define HKV_WATCH_MAX       1024
 HKV_API enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event,
                                void *arg, struct hkv_watch **out);
 
-/* Ends a watch and frees it. When called outside of callbacks, no event is delivered after it returns. NULL is fine. Watches that are
- * still open when hkv_close() is called are ended by it. */
+/* Ends a watch and frees it. When called outside of callbacks, no event is delivered after it returns. NULL is fine.
+ * Watches that are still open when hkv_close() is called are ended by it. */
 HKV_API void hkv_watch_close(struct hkv_watch *watch);
 
-/* ---------------------------------------------------------------------------------------------------------- peers and sync */
+/* ---------------------------------------------------------------------------------------------------------- peers and
+ * sync */
 
-/* A peer is named by an `endpoint…` ticket, `endpointid@host:port`, or, where it is known already, by its 64 hex digits. */
+/* A peer is named by an `endpoint…` ticket, `endpointid@host:port`, or, where it is known already, by its 64 hex
+ * digits. */
 
 /* Keeps this peer as a seed: connected to now and after every restart. The same peer again adds addresses.
  * Errors: HKV_E_TICKET, HKV_E_INVALID (our own endpoint id). */
@@ -330,14 +339,14 @@ enum hkv_peer_source {
 struct hkv_peer {
     char endpoint_id[HKV_ID_TEXT_BYTES];
     enum hkv_peer_source source;
-    const char *name;       /* from its member record; "" when unknown */
-    const char *addrs;      /* comma separated */
-    bool connected;         /* its last session succeeded and is younger than three anti-entropy intervals */
-    uint64_t rtt_us;        /* 0: not measured */
-    uint64_t last_sync_us;  /* wall clock of the end of the last good session; 0: never */
-    bool last_confirmed;    /* that session found both sides equal */
-    uint64_t failures;      /* in a row */
-    const char *why;        /* in words why data may be missing; "" when nothing is known against it */
+    const char *name;      /* from its member record; "" when unknown */
+    const char *addrs;     /* comma separated */
+    bool connected;        /* its last session succeeded and is younger than three anti-entropy intervals */
+    uint64_t rtt_us;       /* 0: not measured */
+    uint64_t last_sync_us; /* wall clock of the end of the last good session; 0: never */
+    bool last_confirmed;   /* that session found both sides equal */
+    uint64_t failures;     /* in a row */
+    const char *why;       /* in words why data may be missing; "" when nothing is known against it */
 };
 
 struct hkv_peers {
@@ -362,9 +371,9 @@ struct hkv_sync_result {
     size_t count;
 };
 
-/* Runs one session with every known peer, all at once, and waits for them. HKV_OK when there was no peer or at least one session
- * ended well; the single outcomes are in `out` (may be NULL), also on error. Released by hkv_sync_result_free().
- * Errors: HKV_E_TIMEOUT, HKV_E_PEER_UNREACHABLE (none could be reached), HKV_E_CLOSED. */
+/* Runs one session with every known peer, all at once, and waits for them. HKV_OK when there was no peer or at least
+ * one session ended well; the single outcomes are in `out` (may be NULL), also on error. Released by
+ * hkv_sync_result_free(). Errors: HKV_E_TIMEOUT, HKV_E_PEER_UNREACHABLE (none could be reached), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_sync_once(struct hkv_store *store, uint32_t timeout_ms, struct hkv_sync_result **out);
 HKV_API void hkv_sync_result_free(struct hkv_sync_result *result);
 
@@ -372,9 +381,10 @@ HKV_API void hkv_sync_result_free(struct hkv_sync_result *result);
  * Errors: HKV_E_TICKET, HKV_E_INVALID. */
 HKV_API enum hkv_err hkv_start_sync_with(struct hkv_store *store, const char *peer);
 
-/* Waits until for each selected peer (default: seeds, members and synced peers, less removed ones) a session begun after this call
- * was confirmed, or moved entries of which this node refused none, and no value of an entry known then is missing.
- * `peers` may be NULL with `peer_count` 0. Errors: HKV_E_NOT_CONVERGED (names peers and reasons), HKV_E_TICKET, HKV_E_CLOSED. */
+/* Waits until for each selected peer (default: seeds, members and synced peers, less removed ones) a session begun
+ * after this call was confirmed, or moved entries of which this node refused none, and no value of an entry known then
+ * is missing. `peers` may be NULL with `peer_count` 0. Errors: HKV_E_NOT_CONVERGED (names peers and reasons),
+ * HKV_E_TICKET, HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_wait_converged(struct hkv_store *store, const char *const *peers, size_t peer_count,
                                         uint32_t timeout_ms, uint64_t *waited_ms);
 
@@ -387,14 +397,15 @@ HKV_API enum hkv_err hkv_wait_converged_async(struct hkv_store *store, const cha
 
 enum hkv_ticket_mode { HKV_TICKET_READ, HKV_TICKET_WRITE };
 
-/* A `doc…` ticket with this node's addresses. A write ticket holds the namespace secret: whoever has it can write, for ever.
- * Released by hkv_text_free(). Errors: HKV_E_READ_ONLY (a write ticket from a store that cannot write). */
+/* A `doc…` ticket with this node's addresses. A write ticket holds the namespace secret: whoever has it can write, for
+ * ever. Released by hkv_text_free(). Errors: HKV_E_READ_ONLY (a write ticket from a store that cannot write). */
 HKV_API enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mode, char **out);
 HKV_API void hkv_text_free(char *text);
 
-/* Joins the namespace of a `doc…` ticket. The same namespace: merges addresses, upgrades a read capability. Another one: only while
- * this store holds no user keys; afterwards the old entries, values and secret are gone.
- * Errors: HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED (format), HKV_E_CLOSED. */
+/* Joins the namespace of a `doc…` ticket. The same namespace: merges addresses, upgrades a read capability. Another
+ * one: only while this store holds no user keys; afterwards the old entries, values and secret are gone. Errors:
+ * HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED (format), HKV_E_CLOSED.
+ */
 HKV_API enum hkv_err hkv_join(struct hkv_store *store, const char *ticket, enum hkv_format format);
 
 /* ---------------------------------------------------------------------------------------------------------- status */
@@ -423,10 +434,10 @@ struct hkv_status {
     uint64_t values_missing;
     uint64_t values_bad;
     uint64_t values_too_large;
-    uint64_t entries_refused; /* for their stamp, remembered */
-    uint64_t foreign_entries; /* keys of another shape */
-    uint64_t disk_bytes;      /* database, its log, and value files */
-    uint64_t stamp_ahead_us;  /* how far our newest stamp is ahead of the clock */
+    uint64_t entries_refused;            /* for their stamp, remembered */
+    uint64_t foreign_entries;            /* keys of another shape */
+    uint64_t disk_bytes;                 /* database, its log, and value files */
+    uint64_t stamp_ahead_us;             /* how far our newest stamp is ahead of the clock */
     char fingerprint[HKV_ID_TEXT_BYTES]; /* of the full range */
     bool single_node;                    /* no seed, member or synced peer is known */
     uint64_t epoch;

@@ -2,9 +2,9 @@
  *
  * SPDX-License-Identifier: MIT OR Apache-2.0
  *
- * Codes are part of the ABI: they are never renumbered, new ones are added at the end. The sentence is the general case; the
- * particulars of a failure (which key, which file, what to do) are in hkv_last_error() on the failing thread, or in the text
- * that is handed to a callback.
+ * Codes are part of the ABI: they are never renumbered, new ones are added at the end. The sentence is the general
+ * case; the particulars of a failure (which key, which file, what to do) are in hkv_last_error() on the failing thread,
+ * or in the text that is handed to a callback.
  *
  * Classes say who can do something about it:
  *   CALLER    the arguments or the moment of the call are wrong; calling again unchanged fails again

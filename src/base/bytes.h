@@ -1,7 +1,8 @@
-/* Bytes: `struct slice` borrows, `struct buf` owns. Both may be empty with a NULL pointer. Big- and little-endian integers.
+/* Bytes: `struct slice` borrows, `struct buf` owns. Both may be empty with a NULL pointer. Big- and little-endian
+ * integers.
  *
- * A buf grows by doubling; growing fails with HKV_E_NOMEM and leaves it as it was. `_take` in a function's name means that it
- * takes over the buf given to it and leaves that one empty. Not thread-safe: one owner at a time. */
+ * A buf grows by doubling; growing fails with HKV_E_NOMEM and leaves it as it was. `_take` in a function's name means
+ * that it takes over the buf given to it and leaves that one empty. Not thread-safe: one owner at a time. */
 #ifndef HKV_BASE_BYTES_H
 #define HKV_BASE_BYTES_H
 

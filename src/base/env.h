@@ -1,8 +1,8 @@
-/* The outside world as the cores see it: clocks, random bytes, timers, and the threads that run jobs. A test or the simulator
- * puts its own in place (docs: architecture.md 3). src/node implements the real one.
+/* The outside world as the cores see it: clocks, random bytes, timers, and the threads that run jobs. A test or the
+ * simulator puts its own in place (docs: architecture.md 3). src/node implements the real one.
  *
- * Jobs are intrusive: whoever queues one owns its memory until `run` is called, and `run` may free it. A job runs exactly once.
- * Queueing never fails and never waits. */
+ * Jobs are intrusive: whoever queues one owns its memory until `run` is called, and `run` may free it. A job runs
+ * exactly once. Queueing never fails and never waits. */
 #ifndef HKV_BASE_ENV_H
 #define HKV_BASE_ENV_H
 
@@ -26,19 +26,19 @@ struct env_timer {
 };
 
 enum env_thread {
-    ENV_NETWORK, /* protocol sessions, timers; never touches the disk, never waits */
-    ENV_REPLICA, /* owner of the store's write connection */
-    ENV_WORKER,  /* any of the workers: signatures, hashing, value files */
+    ENV_NETWORK,  /* protocol sessions, timers; never touches the disk, never waits */
+    ENV_REPLICA,  /* owner of the store's write connection */
+    ENV_WORKER,   /* any of the workers: signatures, hashing, value files */
     ENV_CALLBACK, /* the one thread that runs callbacks of the application */
 };
 
 struct env_ops {
-    uint64_t (*wall_us)(struct env *env);            /* microseconds since the Unix epoch; may step */
-    uint64_t (*mono_us)(struct env *env);            /* microseconds, never steps back; any thread */
+    uint64_t (*wall_us)(struct env *env);                   /* microseconds since the Unix epoch; may step */
+    uint64_t (*mono_us)(struct env *env);                   /* microseconds, never steps back; any thread */
     void (*random)(struct env *env, void *out, size_t len); /* unpredictable bytes; any thread */
     void (*timer_set)(struct env *env, struct env_timer *timer, uint64_t due_us); /* network thread; moves a set one */
-    void (*timer_cancel)(struct env *env, struct env_timer *timer);               /* network thread; fine when not set */
-    void (*run_on)(struct env *env, enum env_thread thread, struct job *job);     /* any thread */
+    void (*timer_cancel)(struct env *env, struct env_timer *timer);           /* network thread; fine when not set */
+    void (*run_on)(struct env *env, enum env_thread thread, struct job *job); /* any thread */
 };
 
 struct env {

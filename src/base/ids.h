@@ -71,7 +71,8 @@ static inline void fingerprint_xor(struct fingerprint *into, const struct finger
     for (int i = 0; i < ID_BYTES; i++) into->bytes[i] ^= other->bytes[i];
 }
 
-/* BLAKE3 of no bytes. As a record's hash it marks iroh-docs' empty entry; as a fingerprint it is that of an empty range. */
+/* BLAKE3 of no bytes. As a record's hash it marks iroh-docs' empty entry; as a fingerprint it is that of an empty
+ * range. */
 #define HASH_EMPTY_INIT                                                                                                \
     {                                                                                                                  \
         {                                                                                                              \

@@ -1,5 +1,5 @@
-/* Public functions about peers, sessions and waits, tickets, status and identity, watches. What belongs to the network thread is read
- * there, by a short job that the caller waits for. */
+/* Public functions about peers, sessions and waits, tickets, status and identity, watches. What belongs to the network
+ * thread is read there, by a short job that the caller waits for. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -16,10 +16,12 @@
 static enum hkv_err parse_peer(const char *text, struct endpoint_address *out)
 {
     struct peer_name name;
-    if (text == NULL) return error_set(HKV_E_TICKET, "the peer is NULL; give an endpoint ticket or endpointid@host:port");
+    if (text == NULL)
+        return error_set(HKV_E_TICKET, "the peer is NULL; give an endpoint ticket or endpointid@host:port");
     struct slice slice = slice_of_text(text);
     *out = (struct endpoint_address){0};
-    if (slice.len == ID_TEXT_MAX - 1 && memchr(slice.data, '@', slice.len) == NULL) return endpoint_id_parse(slice, &out->id);
+    if (slice.len == ID_TEXT_MAX - 1 && memchr(slice.data, '@', slice.len) == NULL)
+        return endpoint_id_parse(slice, &out->id);
     TRY(peer_name_parse(slice, &name));
     enum hkv_err err = name.host[0] == '\0' ? HKV_OK : resolve_now(name.host, name.port, &name.endpoint.addrs);
     if (err == HKV_OK) {
@@ -211,7 +213,8 @@ void hkv_peers_free(struct hkv_peers *peers)
     free(peers);
 }
 
-/* ------------------------------------------------------------------------------------------------ sessions and waits */
+/* ------------------------------------------------------------------------------------------------ sessions and waits
+ */
 
 /* A round with whoever waits for it: a blocked caller, or a callback. */
 struct round_call {
@@ -361,8 +364,8 @@ enum hkv_err hkv_sync_once(struct hkv_store *store, uint32_t timeout_ms, struct 
     return err;
 }
 
-enum hkv_err hkv_wait_converged(struct hkv_store *store, const char *const *peers, size_t peer_count, uint32_t timeout_ms,
-                                uint64_t *waited_ms)
+enum hkv_err hkv_wait_converged(struct hkv_store *store, const char *const *peers, size_t peer_count,
+                                uint32_t timeout_ms, uint64_t *waited_ms)
 {
     struct round_call *call;
     TRY(node_call_begin(store));
@@ -498,7 +501,8 @@ static enum hkv_err fill_info(struct hkv_store *store, struct endpoint_address *
     TRY(err);
     out->addrs = addresses_text(&self->addrs);
     out->data_dir = strdup(store->dir.path);
-    if (out->addrs == NULL || out->data_dir == NULL) return error_set(HKV_E_NOMEM, "no memory for the node's addresses");
+    if (out->addrs == NULL || out->data_dir == NULL)
+        return error_set(HKV_E_NOMEM, "no memory for the node's addresses");
     return HKV_OK;
 }
 
@@ -544,9 +548,10 @@ static enum hkv_err make_ticket(struct hkv_store *store, enum hkv_ticket_mode mo
                                 .endpoints = &self,
                                 .endpoint_count = 1};
     if (ticket.writable) ticket.secret = identity.signer.namespace_secret;
-    enum hkv_err err = ticket.writable && !identity.can_write
-                           ? error_set(HKV_E_READ_ONLY, "this store holds a read ticket only and cannot give a write ticket")
-                           : node_addresses(store, &self.addrs);
+    enum hkv_err err =
+        ticket.writable && !identity.can_write
+            ? error_set(HKV_E_READ_ONLY, "this store holds a read ticket only and cannot give a write ticket")
+            : node_addresses(store, &self.addrs);
     if (err == HKV_OK) err = doc_ticket_encode(&ticket, &text);
     if (err == HKV_OK) err = text_of(&text, out);
     buf_fini(&text);
@@ -587,7 +592,8 @@ enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefi
 void hkv_watch_close(struct hkv_watch *watch)
 {
     if (watch == NULL) return;
-    struct hkv_store *store = (struct hkv_store *)(void *)((char *)watch_hub_of(watch) - offsetof(struct hkv_store, watches));
+    struct hkv_store *store =
+        (struct hkv_store *)(void *)((char *)watch_hub_of(watch) - offsetof(struct hkv_store, watches));
     watch_close(watch, runtime_on_callback_thread(&store->runtime));
 }
 

@@ -23,7 +23,8 @@ static void item_out(const struct kv_item *item, struct hkv_value *out)
 
 static enum hkv_err absent(struct slice key)
 {
-    return error_set(HKV_E_NOT_FOUND, "the key %.*s is absent", (int)(key.len < 200 ? key.len : 200), (const char *)key.data);
+    return error_set(HKV_E_NOT_FOUND, "the key %.*s is absent", (int)(key.len < 200 ? key.len : 200),
+                     (const char *)key.data);
 }
 
 static enum hkv_err find(struct hkv_store *store, struct slice key, enum kv_want want, struct kv_item *out)
@@ -59,7 +60,8 @@ static enum hkv_err item_bytes(struct kv_item *item, struct hkv_value *out)
         return HKV_OK;
     }
     out->data = malloc((size_t)item->length + 1);
-    if (out->data == NULL) return error_set(HKV_E_NOMEM, "no memory for a value of %llu bytes", (unsigned long long)item->length);
+    if (out->data == NULL)
+        return error_set(HKV_E_NOMEM, "no memory for a value of %llu bytes", (unsigned long long)item->length);
     out->data[item->length] = 0;
     enum hkv_err err = read_at(item->blob.fd, item->skip, out->data, (size_t)item->length);
     if (err == HKV_OK) return HKV_OK;
@@ -95,7 +97,8 @@ static enum hkv_err write_out(int fd, const uint8_t *data, size_t len)
     while (len > 0) {
         ssize_t n = write(fd, data, len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return error_set(HKV_E_INVALID, "the value cannot be written to the given descriptor: %s", strerror(errno));
+        if (n < 0)
+            return error_set(HKV_E_INVALID, "the value cannot be written to the given descriptor: %s", strerror(errno));
         data += n;
         len -= (size_t)n;
     }
@@ -180,9 +183,9 @@ static enum hkv_err page_add(struct listing *l, struct kv_item *item)
 static bool list_visit(void *arg, struct kv_item *item)
 {
     struct listing *l = arg;
-    bool full = l->page->count == l->limit ||
-                (l->page->count > 0 && l->with_values && item->length <= HKV_LIST_VALUE_MAX &&
-                 l->value_bytes + item->length > HKV_LIST_BYTES_MAX);
+    bool full =
+        l->page->count == l->limit || (l->page->count > 0 && l->with_values && item->length <= HKV_LIST_VALUE_MAX &&
+                                       l->value_bytes + item->length > HKV_LIST_BYTES_MAX);
     if (full) {
         l->more = true;
         return false;
@@ -201,7 +204,8 @@ static enum hkv_err cursor_decode(const char *cursor, struct buf *after)
         fits = hex_decode(slice_of(cursor, length), HEX_LOWER_ONLY, after->data, length / 2);
         after->len = fits ? length / 2 : 0;
     }
-    return fits ? HKV_OK : error_set(HKV_E_INVALID, "the cursor is not one that a page gave as its next; start without one");
+    return fits ? HKV_OK
+                : error_set(HKV_E_INVALID, "the cursor is not one that a page gave as its next; start without one");
 }
 
 static enum hkv_err cursor_encode(const struct hkv_list_entry *last, char **out)
@@ -221,15 +225,16 @@ enum hkv_err node_prefix_check(struct slice prefix)
     return HKV_OK;
 }
 
-static enum hkv_err list(struct hkv_store *store, struct slice prefix, size_t limit, const char *cursor, bool with_values,
-                         struct hkv_page **out)
+static enum hkv_err list(struct hkv_store *store, struct slice prefix, size_t limit, const char *cursor,
+                         bool with_values, struct hkv_page **out)
 {
     struct buf after = {0};
     struct listing l = {.limit = limit == 0 || limit > HKV_LIST_KEYS_MAX ? HKV_LIST_KEYS_MAX : limit,
                         .with_values = with_values};
     TRY(node_call_begin(store));
     l.page = calloc(1, sizeof *l.page);
-    enum hkv_err err = l.page == NULL ? error_set(HKV_E_NOMEM, "no memory for a page of keys") : node_prefix_check(prefix);
+    enum hkv_err err =
+        l.page == NULL ? error_set(HKV_E_NOMEM, "no memory for a page of keys") : node_prefix_check(prefix);
     if (err == HKV_OK) err = cursor_decode(cursor, &after);
     if (err == HKV_OK)
         err = kv_list(store->kv, KV_KEY_USER, prefix, buf_slice(&after), with_values ? KV_WANT_VALUE : KV_WANT_META,
@@ -246,8 +251,8 @@ static enum hkv_err list(struct hkv_store *store, struct slice prefix, size_t li
     return err;
 }
 
-enum hkv_err hkv_list(struct hkv_store *store, const void *prefix, size_t prefix_bytes, size_t limit, const char *cursor,
-                      struct hkv_page **out)
+enum hkv_err hkv_list(struct hkv_store *store, const void *prefix, size_t prefix_bytes, size_t limit,
+                      const char *cursor, struct hkv_page **out)
 {
     return list(store, slice_of(prefix, prefix_bytes), limit, cursor, true, out);
 }

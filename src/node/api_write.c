@@ -1,10 +1,11 @@
-/* Public writes: the caller's thread makes the content and signs the entry, the replica thread stores it in a group commit.
+/* Public writes: the caller's thread makes the content and signs the entry, the replica thread stores it in a group
+ * commit.
  *
  *   caller   check ─▶ content, hash ─▶ propose a stamp ─▶ sign ─▶ submit ─▶ wait (or return, for the async forms)
  *   replica                                                     apply ─▶ commit ─▶ complete
  *
- * A write is referenced by its caller and by the committer; whoever lets go last frees it, so a caller that stopped waiting can
- * leave. */
+ * A write is referenced by its caller and by the committer; whoever lets go last frees it, so a caller that stopped
+ * waiting can leave. */
 #include <stdlib.h>
 
 #include "base/text.h"
@@ -74,7 +75,10 @@ static void write_complete(struct commit_task *task, enum hkv_err err)
 {
     struct write_call *call = (struct write_call *)(void *)task;
     call->err = err;
-    if (err != HKV_OK) error_save(&call->why);
+    if (err != HKV_OK)
+        error_save(&call->why);
+    else
+        node_local_change(call->store);
     if (call->async != NULL) {
         call->callback.run = callback_run;
         env_run_on(node_env(call->store), ENV_CALLBACK, &call->callback);
@@ -91,10 +95,12 @@ static enum hkv_err check_may_write(struct hkv_store *store, const struct node_i
     if (!identity->can_write)
         return error_set(HKV_E_READ_ONLY, "this store holds a read ticket only; join with a write ticket to write");
     if (!identity->format_known)
-        return error_set(HKV_E_FORMAT_UNKNOWN, "the format of this namespace is not known yet: sync with a node that has its "
-                                               "format record first, or name the format when joining");
+        return error_set(HKV_E_FORMAT_UNKNOWN,
+                         "the format of this namespace is not known yet: sync with a node that has its "
+                         "format record first, or name the format when joining");
     if (!store->allow_bad_clock && !node_clock_is_sane(store))
-        return error_set(HKV_E_CLOCK, "the clock of this machine is older than this program; set the clock (or allow_bad_clock)");
+        return error_set(HKV_E_CLOCK,
+                         "the clock of this machine is older than this program; set the clock (or allow_bad_clock)");
     return HKV_OK;
 }
 
@@ -146,7 +152,8 @@ static enum hkv_err call_submit(struct write_call *call)
     e->author = call->identity.signer.author;
     e->key = buf_slice(&call->document_key);
     enum hkv_err err = kv_propose_stamp(call->store->kv, e->key, &e->record.stamp_us);
-    if (err == HKV_OK) err = entry_sign(e, &call->identity.signer.namespace_secret, &call->identity.signer.author_secret);
+    if (err == HKV_OK)
+        err = entry_sign(e, &call->identity.signer.namespace_secret, &call->identity.signer.author_secret);
     if (err == HKV_OK) {
         atomic_fetch_add(&call->references, 1);
         err = committer_submit_write(&call->store->committer, &call->task);
@@ -162,8 +169,8 @@ static enum hkv_err call_wait(struct write_call *call, const struct hkv_write_op
     uint32_t timeout_ms = options == NULL ? HKV_FOREVER : options->timeout_ms;
     enum hkv_err err;
     if (!node_signal_wait(&call->done, timeout_ms)) {
-        err = error_set(HKV_E_OUTCOME_UNKNOWN, "the write was not acknowledged within %u ms; it may or may not be stored",
-                        timeout_ms);
+        err = error_set(HKV_E_OUTCOME_UNKNOWN,
+                        "the write was not acknowledged within %u ms; it may or may not be stored", timeout_ms);
     } else {
         err = call->err;
         if (err != HKV_OK) error_restore(&call->why);
@@ -179,14 +186,16 @@ static enum hkv_err expiry_of(struct hkv_store *store, const struct hkv_write_op
     if (options == NULL || options->ttl_ms == 0) return HKV_OK;
     uint64_t now_us = env_wall_us(node_env(store));
     if (options->ttl_ms > (UINT64_MAX / 2 - now_us) / 1000)
-        return error_set(HKV_E_INVALID, "ttl_ms of %llu lies beyond any calendar; give less", (unsigned long long)options->ttl_ms);
+        return error_set(HKV_E_INVALID, "ttl_ms of %llu lies beyond any calendar; give less",
+                         (unsigned long long)options->ttl_ms);
     *expires_us = now_us + options->ttl_ms * 1000;
     return HKV_OK;
 }
 
 static enum hkv_err value_too_large(struct hkv_store *store, uint64_t length)
 {
-    return error_set(HKV_E_VALUE_TOO_LARGE, "the value has %llu bytes, the limit of this store (max_value_bytes) is %llu",
+    return error_set(HKV_E_VALUE_TOO_LARGE,
+                     "the value has %llu bytes, the limit of this store (max_value_bytes) is %llu",
                      (unsigned long long)length, (unsigned long long)store->max_value_bytes);
 }
 
@@ -240,8 +249,8 @@ static enum hkv_err delete_begin(struct hkv_store *store, struct slice key, cons
     return HKV_OK;
 }
 
-static enum hkv_err submit_and_wait(enum hkv_err begun, struct write_call *call, const struct hkv_write_options *options,
-                                    struct hkv_write_result *result)
+static enum hkv_err submit_and_wait(enum hkv_err begun, struct write_call *call,
+                                    const struct hkv_write_options *options, struct hkv_write_result *result)
 {
     if (begun == HKV_OK) begun = call_submit(call);
     return begun == HKV_OK ? call_wait(call, options, result) : begun;
@@ -258,8 +267,8 @@ enum hkv_err hkv_put(struct hkv_store *store, const void *key, size_t key_bytes,
     return err;
 }
 
-enum hkv_err hkv_delete(struct hkv_store *store, const void *key, size_t key_bytes, const struct hkv_write_options *options,
-                        struct hkv_write_result *result)
+enum hkv_err hkv_delete(struct hkv_store *store, const void *key, size_t key_bytes,
+                        const struct hkv_write_options *options, struct hkv_write_result *result)
 {
     struct write_call *call = NULL;
     TRY(node_call_begin(store));
@@ -317,8 +326,8 @@ enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct
 }
 
 /* The store stays open for a write that was submitted: its call ends in callback_run(). */
-static enum hkv_err submit_async(struct hkv_store *store, enum hkv_err begun, struct write_call *call, hkv_write_fn done,
-                                 void *arg)
+static enum hkv_err submit_async(struct hkv_store *store, enum hkv_err begun, struct write_call *call,
+                                 hkv_write_fn done, void *arg)
 {
     if (begun == HKV_OK) {
         call->async = done;
@@ -332,8 +341,8 @@ static enum hkv_err submit_async(struct hkv_store *store, enum hkv_err begun, st
     return begun;
 }
 
-enum hkv_err hkv_put_async(struct hkv_store *store, const void *key, size_t key_bytes, const void *value, size_t value_bytes,
-                           const struct hkv_write_options *options, hkv_write_fn done, void *arg)
+enum hkv_err hkv_put_async(struct hkv_store *store, const void *key, size_t key_bytes, const void *value,
+                           size_t value_bytes, const struct hkv_write_options *options, hkv_write_fn done, void *arg)
 {
     struct write_call *call = NULL;
     TRY(node_call_begin(store));
@@ -370,7 +379,8 @@ enum hkv_err hkv_version_parse(const char *text, struct hkv_version *out)
     }
     bool fits = at > text && *at == '-' && hex_decode(slice_of_text(at + 1), HEX_LOWER_ONLY, out->author, ID_BYTES);
     if (!fits)
-        return error_set(HKV_E_INVALID, "a version is <stamp_us>-<64 hex digits of the author>, as a read or a write gave it");
+        return error_set(HKV_E_INVALID,
+                         "a version is <stamp_us>-<64 hex digits of the author>, as a read or a write gave it");
     out->stamp_us = stamp;
     return HKV_OK;
 }

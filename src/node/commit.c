@@ -68,7 +68,8 @@ enum hkv_err committer_submit_write(struct committer *c, struct commit_task *tas
     (void)pthread_mutex_unlock(&c->lock);
     if (start) env_run_on(c->env, ENV_REPLICA, &c->drain);
     if (err == HKV_E_BUSY)
-        return error_set(err, "%d writes wait already, which is the limit; try again when some have ended", COMMIT_WRITES_MAX);
+        return error_set(err, "%d writes wait already, which is the limit; try again when some have ended",
+                         COMMIT_WRITES_MAX);
     if (err == HKV_E_CLOSED) return error_set(err, "the store is being closed");
     return HKV_OK;
 }
@@ -89,7 +90,8 @@ void committer_close(struct committer *c)
     (void)pthread_mutex_unlock(&c->lock);
 }
 
-/* ------------------------------------------------------------------------------------------------ one group (replica thread) */
+/* ------------------------------------------------------------------------------------------------ one group (replica
+ * thread) */
 
 static struct commit_task *next_task(struct committer *c)
 {
@@ -174,8 +176,8 @@ struct group {
     size_t count;
 };
 
-/* Applies tasks to the open transaction until the group is full. False: the transaction is gone. A task that must run alone ends the
- * group and is left in `*alone`. */
+/* Applies tasks to the open transaction until the group is full. False: the transaction is gone. A task that must run
+ * alone ends the group and is left in `*alone`. */
 static bool fill_group(struct committer *c, struct group *group, struct commit_task **alone)
 {
     uint64_t end_us = env_mono_us(c->env) + COMMIT_US_MAX;
@@ -197,6 +199,10 @@ static void run_group(struct committer *c)
     struct group group;
     struct commit_task *alone = NULL;
     group.count = 0;
+    (void)pthread_mutex_lock(&c->lock);
+    bool idle = c->writes.first == NULL && c->others.first == NULL;
+    (void)pthread_mutex_unlock(&c->lock);
+    if (idle) return; /* scheduled for what kv_maintain() left */
     enum hkv_err begin = kv_begin(c->kv);
     bool alive = begin == HKV_OK && fill_group(c, &group, &alone);
     if (alive && kv_commit(c->kv) == HKV_OK) {
@@ -217,9 +223,9 @@ static void drain(struct job *job)
 {
     struct committer *c = (struct committer *)(void *)job;
     run_group(c);
-    kv_maintain(c->kv);
+    bool more = kv_maintain(c->kv);
     (void)pthread_mutex_lock(&c->lock);
-    bool more = c->writes.first != NULL || c->others.first != NULL;
+    more = more || c->writes.first != NULL || c->others.first != NULL;
     c->scheduled = more;
     (void)pthread_mutex_unlock(&c->lock);
     if (more) env_run_on(c->env, ENV_REPLICA, &c->drain);

@@ -2,17 +2,17 @@
  *
  *   any thread ── commit_submit(task) ──▶ two queues (local writes first) ──▶ one drain job on the replica thread
  *                                             kv_begin
- *                                             savepoint, task->apply, release     one task's failure undoes that task alone
- *                                             …                                   at most COMMIT_TASKS_MAX tasks, about COMMIT_US_MAX
- *                                             kv_commit
- *                                             changes → watchers, task->complete  nothing leaves before the commit
+ *                                             savepoint, task->apply, release     one task's failure undoes that task
+ * alone …                                   at most COMMIT_TASKS_MAX tasks, about COMMIT_US_MAX kv_commit changes →
+ * watchers, task->complete  nothing leaves before the commit
  *
- * When an SQL error ends the whole transaction (a full disk does), or the commit itself fails, nobody was acknowledged: each task of
- * the group runs again alone once, in a transaction of its own, and the one that fails gets the error. `apply` may therefore run
- * twice and must start from its inputs each time.
+ * When an SQL error ends the whole transaction (a full disk does), or the commit itself fails, nobody was acknowledged:
+ * each task of the group runs again alone once, in a transaction of its own, and the one that fails gets the error.
+ * `apply` may therefore run twice and must start from its inputs each time.
  *
- * A task that wants more than about 5 ms sets `again` in apply: it is completed never, but put back behind the others after the
- * commit, and applied again. Invariant: every submitted task has `complete` called exactly once, on the replica thread. */
+ * A task that wants more than about 5 ms sets `again` in apply: it is completed never, but put back behind the others
+ * after the commit, and applied again. Invariant: every submitted task has `complete` called exactly once, on the
+ * replica thread. */
 #ifndef HKV_NODE_COMMIT_H
 #define HKV_NODE_COMMIT_H
 
@@ -28,7 +28,7 @@
 struct commit_task {
     enum hkv_err (*apply)(struct commit_task *task, struct kv *kv);
     void (*complete)(struct commit_task *task, enum hkv_err err); /* error_last() has the sentence; may free the task */
-    bool again;        /* set by apply */
+    bool again;                                                   /* set by apply */
     bool retried;        /* set before apply: an earlier run was undone with its whole transaction */
     bool no_transaction; /* applied outside of one and alone (kv_reset) */
     enum hkv_err err;
@@ -46,7 +46,8 @@ struct committer {
     struct job drain; /* first */
     struct env *env;
     struct kv *kv;
-    void (*changed)(void *arg, struct kv_changes *changes); /* after each commit that changed what keys show; takes them */
+    void (*changed)(void *arg,
+                    struct kv_changes *changes); /* after each commit that changed what keys show; takes them */
     void *changed_arg;
     pthread_mutex_t lock;
     struct commit_queue writes;
@@ -59,8 +60,8 @@ void committer_init(struct committer *c, struct env *env, struct kv *kv,
                     void (*changed)(void *arg, struct kv_changes *changes), void *changed_arg);
 void committer_fini(struct committer *c);
 
-/* Queues a task. `is_write`: a local write, goes before the others, and is refused with HKV_E_BUSY above COMMIT_WRITES_MAX and with
- * HKV_E_CLOSED after committer_close(). Others are always taken. Any thread. */
+/* Queues a task. `is_write`: a local write, goes before the others, and is refused with HKV_E_BUSY above
+ * COMMIT_WRITES_MAX and with HKV_E_CLOSED after committer_close(). Others are always taken. Any thread. */
 HKV_CHECK enum hkv_err committer_submit_write(struct committer *c, struct commit_task *task);
 void committer_submit(struct committer *c, struct commit_task *task);
 

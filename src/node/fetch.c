@@ -3,13 +3,13 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "blobs/request.h"
 #include "base/text.h"
+#include "blobs/request.h"
 #include "node/fetch_parts.h"
 #include "node/sync.h"
 
-#define FETCH_DEAD_US       ((uint64_t)2000000)  /* an unreachable peer is not dialled again before */
-#define FETCH_ARRIVING_MAX  ((size_t)8 << 20)    /* bytes of small values on their way into the store */
+#define FETCH_DEAD_US       ((uint64_t)2000000)   /* an unreachable peer is not dialled again before */
+#define FETCH_ARRIVING_MAX  ((size_t)8 << 20)     /* bytes of small values on their way into the store */
 #define FETCH_REQUEUE_BELOW (FETCH_QUEUE_MAX / 2) /* items in hand, below which more are taken */
 
 static void pump(struct fetch_peer *peer);
@@ -63,7 +63,8 @@ void fetch_item_end(struct fetcher *fetcher, struct fetch_item *item)
     if (fetcher->item_count == FETCH_REQUEUE_BELOW || fetcher->item_count == 0) fetcher_kick(fetcher);
 }
 
-/* ------------------------------------------------------------------------------------------------ back to the store: failed */
+/* ------------------------------------------------------------------------------------------------ back to the store:
+ * failed */
 
 struct failed_task {
     struct commit_task task; /* first */
@@ -161,7 +162,8 @@ void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item)
     item_assign(fetcher, item);
 }
 
-/* ------------------------------------------------------------------------------------------------ small values to the store */
+/* ------------------------------------------------------------------------------------------------ small values to the
+ * store */
 
 struct arrived {
     struct hash hash;
@@ -267,7 +269,8 @@ static void request_progress(struct fetch_request *r)
 
 static void progress_fired(struct env_timer *timer)
 {
-    struct fetch_request *r = (struct fetch_request *)(void *)((char *)timer - offsetof(struct fetch_request, progress));
+    struct fetch_request *r =
+        (struct fetch_request *)(void *)((char *)timer - offsetof(struct fetch_request, progress));
     node_log(r->peer->fetcher->store, HKV_LOG_DEBUG, "values", "a peer sent nothing for %d s; its transfer is given up",
              (int)(FETCH_PROGRESS_US / 1000000));
     r->over = true;
@@ -337,8 +340,8 @@ static void request_unlink(struct fetch_request *r)
     r->peer->request_count--;
 }
 
-/* What the end of the stream leaves undone: the first unfinished item goes on to its next candidate, and so do all of them when the
- * connection is gone; the others are asked for again here. */
+/* What the end of the stream leaves undone: the first unfinished item goes on to its next candidate, and so do all of
+ * them when the connection is gone; the others are asked for again here. */
 static void request_settle(struct fetch_request *r)
 {
     struct fetch_peer *peer = r->peer;

@@ -1,27 +1,27 @@
 /* Fetches the contents that entries point to and this node lacks, from whoever has them. Network thread only.
  *
  *   kv: list of wanted values ──take──▶ queue ──▶ one connection a peer, a few requests at a time
- *                                                   small values: many in one GetMany, checked here, stored in one transaction
- *                                                   large values: one Get each, written to a file by a worker as it arrives
- *                                                 ──▶ replica: present, shown; or failed, tried again with back-off
+ *                                                   small values: many in one GetMany, checked here, stored in one
+ * transaction large values: one Get each, written to a file by a worker as it arrives ──▶ replica: present, shown; or
+ * failed, tried again with back-off
  *
- * A value is asked for at its known providers first, then at every other reachable peer. A wrong byte ends the transfer and counts
- * against that peer; the next one is tried, large values from where the last good byte was. */
+ * A value is asked for at its known providers first, then at every other reachable peer. A wrong byte ends the transfer
+ * and counts against that peer; the next one is tried, large values from where the last good byte was. */
 #ifndef HKV_NODE_FETCH_H
 #define HKV_NODE_FETCH_H
 
 #include "node/node.h"
 
 #define FETCH_ALPN            "/iroh-bytes/4"
-#define FETCH_QUEUE_MAX       4096                   /* wanted values taken from the store at a time */
-#define FETCH_BATCH_VALUES    512                    /* small values in one request */
-#define FETCH_BATCH_BYTES     ((uint64_t)2 << 20)    /* of small values in one request */
-#define FETCH_STREAMS_MAX     4                      /* requests to one peer at a time */
-#define FETCH_PEERS_MAX       32                     /* connections at a time */
-#define FETCH_IDLE_US         ((uint64_t)5000000)    /* after which an unused connection is closed */
-#define FETCH_PROGRESS_US     ((uint64_t)20000000)   /* without a byte, after which a request is given up */
-#define FETCH_FILE_BLOCK      ((size_t)256 * 1024)   /* handed to a worker at once */
-#define FETCH_FILE_BLOCKS_MAX 4                      /* on their way to the file at a time */
+#define FETCH_QUEUE_MAX       4096                 /* wanted values taken from the store at a time */
+#define FETCH_BATCH_VALUES    512                  /* small values in one request */
+#define FETCH_BATCH_BYTES     ((uint64_t)2 << 20)  /* of small values in one request */
+#define FETCH_STREAMS_MAX     4                    /* requests to one peer at a time */
+#define FETCH_PEERS_MAX       32                   /* connections at a time */
+#define FETCH_IDLE_US         ((uint64_t)5000000)  /* after which an unused connection is closed */
+#define FETCH_PROGRESS_US     ((uint64_t)20000000) /* without a byte, after which a request is given up */
+#define FETCH_FILE_BLOCK      ((size_t)256 * 1024) /* handed to a worker at once */
+#define FETCH_FILE_BLOCKS_MAX 4                    /* on their way to the file at a time */
 
 HKV_CHECK enum hkv_err fetcher_new(struct hkv_store *store, struct fetcher **out);
 void fetcher_free(struct fetcher *fetcher);

@@ -1,5 +1,6 @@
-/* One large value on its way to its file: verified leaves are gathered in blocks, a worker writes them in order, seals the file at the
- * end, and the replica thread stores it. The network thread owns the transfer; `working` says that a worker has it. */
+/* One large value on its way to its file: verified leaves are gathered in blocks, a worker writes them in order, seals
+ * the file at the end, and the replica thread stores it. The network thread owns the transfer; `working` says that a
+ * worker has it. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -197,11 +198,7 @@ static void store_complete(struct commit_task *task, enum hkv_err err)
 {
     struct fetch_transfer *t = (struct fetch_transfer *)(void *)((char *)task - offsetof(struct fetch_transfer, task));
     t->err = err;
-    if (err != HKV_OK) {
-        error_save(&t->why);
-    } else {
-        t->file = NULL; /* the store has it */
-    }
+    if (err != HKV_OK) error_save(&t->why);
     t->job.run = store_done;
     env_run_on(node_env(t->fetcher->store), ENV_NETWORK, &t->job);
 }

@@ -11,7 +11,7 @@ struct fetch_request;
 /* A wanted value on its way: in exactly one queue or request at a time. */
 struct fetch_item {
     struct kv_wanted wanted;
-    size_t candidate;               /* the next one to be asked: providers first, then the known peers */
+    size_t candidate;                /* the next one to be asked: providers first, then the known peers */
     struct fetch_transfer *transfer; /* of a large value, once begun: survives a change of provider */
     struct fetch_item *next;
 };
@@ -26,12 +26,12 @@ struct fetcher {
     struct hkv_store *store;
     struct fetch_peer *peers;
     size_t peer_count;
-    size_t item_count;      /* taken from the store and not yet ended */
-    size_t arriving_bytes;  /* of small values, on their way into the store */
-    size_t tasks;           /* jobs and commit tasks under way */
-    struct env_timer timer; /* when the store has something due again */
-    bool asking;            /* a take is under way */
-    bool again;             /* … and another is wanted behind it */
+    size_t item_count;              /* taken from the store and not yet ended */
+    size_t arriving_bytes;          /* of small values, on their way into the store */
+    size_t tasks;                   /* jobs and commit tasks under way */
+    struct env_timer timer;         /* when the store has something due again */
+    bool asking;                    /* a take is under way */
+    bool again;                     /* … and another is wanted behind it */
     void (*closed_done)(void *arg); /* set: closing */
     void *closed_arg;
     bool closing;
@@ -60,12 +60,12 @@ struct fetch_request {
     struct blobs_fetch fetch;
     struct fetch_item **items;
     size_t item_count;
-    size_t ended;             /* items that are done with, in order */
-    struct buf content;       /* of the small value that is being received */
+    size_t ended;               /* items that are done with, in order */
+    struct buf content;         /* of the small value that is being received */
     struct values_task *values; /* small values received and not yet handed to the store */
-    size_t unconsumed;        /* bytes that the peer may send again once the store has caught up */
+    size_t unconsumed;          /* bytes that the peer may send again once the store has caught up */
     struct fetch_transfer *transfer;
-    bool over;                /* nothing more is taken from the stream */
+    bool over; /* nothing more is taken from the stream */
 };
 
 void fetch_items_push(struct fetch_items *items, struct fetch_item *item);

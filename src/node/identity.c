@@ -59,7 +59,8 @@ static enum hkv_err take_lock(struct data_dir *dir, const char *path)
     if (dir->lock_fd < 0) return disk_error("open the lock file", path);
     if (flock(dir->lock_fd, LOCK_EX | LOCK_NB) == 0) return HKV_OK;
     if (errno == EWOULDBLOCK)
-        return error_set(HKV_E_LOCKED, "%s: another process has this store open; stop it or give another data_dir", dir->path);
+        return error_set(HKV_E_LOCKED, "%s: another process has this store open; stop it or give another data_dir",
+                         dir->path);
     return disk_error("take the lock", path);
 }
 
@@ -147,8 +148,8 @@ enum hkv_err key_file_read(const struct data_dir *dir, const char *name, struct 
         struct slice text = buf_slice(&content);
         while (text.len > 0 && (text.data[text.len - 1] == '\n' || text.data[text.len - 1] == '\r')) text.len--;
         if (secret_key_parse(name, text, out) != HKV_OK)
-            err = error_set(HKV_E_FORMAT, "%s/%s: is not 64 hex digits and a newline; restore it from a backup", dir->path,
-                            name);
+            err = error_set(HKV_E_FORMAT, "%s/%s: is not 64 hex digits and a newline; restore it from a backup",
+                            dir->path, name);
     }
     if (content.data != NULL) secret_wipe(content.data, content.cap);
     buf_fini(&content);
@@ -196,7 +197,7 @@ enum hkv_err private_file_write(const struct data_dir *dir, const char *name, st
     }
     err = write_all(fd, path, content);
     (void)close(fd);
-    if (err == HKV_OK && rename(path, (const char *)final.data) != 0) err = disk_error("rename it", path);
+    if (err == HKV_OK && rename(path, (const char *) final.data) != 0) err = disk_error("rename it", path);
     if (err == HKV_OK) err = sync_folder_of(path);
 out:
     buf_fini(&final);

@@ -26,8 +26,8 @@ void data_dir_close(struct data_dir *dir);
 /* Appends "<data_dir>/<name>" with a NUL that is not counted. Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err data_dir_path(const struct data_dir *dir, const char *name, struct buf *out);
 
-/* Reads a key file into `out`. Errors: HKV_E_NOT_FOUND (quiet), HKV_E_PERMISSION (others can read it; names the remedy),
- * HKV_E_FORMAT, HKV_E_DISK. */
+/* Reads a key file into `out`. Errors: HKV_E_NOT_FOUND (quiet), HKV_E_PERMISSION (others can read it; names the
+ * remedy), HKV_E_FORMAT, HKV_E_DISK. */
 HKV_CHECK enum hkv_err key_file_read(const struct data_dir *dir, const char *name, struct secret_key *out);
 
 /* Writes a file under the data directory durably: temporary file of mode 0600, sync, rename, sync of the folder. */
@@ -40,9 +40,9 @@ HKV_CHECK enum hkv_err private_file_read(const struct data_dir *dir, const char 
 /* Removes a file and syncs its folder; an absent one is fine. */
 HKV_CHECK enum hkv_err private_file_remove(const struct data_dir *dir, const char *name);
 
-/* The secret of `option` (a text, or NULL when not configured) or of the key file `name`; when neither is there `*found` is false.
- * A configured one is stored when the file is absent. Errors: HKV_E_IDENTITY when both are there and differ, naming both;
- * HKV_E_INVALID for the text; those of key_file_read and key_file_write. */
+/* The secret of `option` (a text, or NULL when not configured) or of the key file `name`; when neither is there
+ * `*found` is false. A configured one is stored when the file is absent. Errors: HKV_E_IDENTITY when both are there and
+ * differ, naming both; HKV_E_INVALID for the text; those of key_file_read and key_file_write. */
 HKV_CHECK enum hkv_err secret_resolve(const struct data_dir *dir, const char *name, const char *option_name,
                                       const char *option, struct secret_key *out, bool *found);
 

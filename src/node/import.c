@@ -99,7 +99,8 @@ static enum hkv_err source_next(struct source *source, struct buf *block)
         return error_set(HKV_E_INVALID, "the given descriptor ended after %llu of %llu bytes",
                          (unsigned long long)source->taken, (unsigned long long)source->wanted);
     if (source->taken > source->max_bytes)
-        return error_set(HKV_E_VALUE_TOO_LARGE, "the value has more than %llu bytes, the limit of this store (max_value_bytes)",
+        return error_set(HKV_E_VALUE_TOO_LARGE,
+                         "the value has more than %llu bytes, the limit of this store (max_value_bytes)",
                          (unsigned long long)source->max_bytes);
     return HKV_OK;
 }

@@ -1,5 +1,5 @@
-/* From a value in memory or a file descriptor to a content: prefix, hash, and above KV_VALUE_INLINE_MAX a sealed value file with its
- * outboard. Memory stays bounded: one block, and 64 bytes for every 16 KiB. On the caller's thread. */
+/* From a value in memory or a file descriptor to a content: prefix, hash, and above KV_VALUE_INLINE_MAX a sealed value
+ * file with its outboard. Memory stays bounded: one block, and 64 bytes for every 16 KiB. On the caller's thread. */
 #ifndef HKV_NODE_IMPORT_H
 #define HKV_NODE_IMPORT_H
 

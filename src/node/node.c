@@ -150,7 +150,8 @@ static void replica_call_complete(struct commit_task *task, enum hkv_err err)
     node_signal_set(&call->done);
 }
 
-enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg), void *arg)
+enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg),
+                             void *arg)
 {
     struct replica_call call = {.task = {.apply = replica_call_apply, .complete = replica_call_complete},
                                 .store = store,

@@ -22,7 +22,13 @@
 #include "node/watch.h"
 #include "wire/transport.h"
 
+#define META_JOINED         "joined"         /* present: the namespace came by ticket */
+#define META_FORMAT_WRITTEN "format_written" /* present: this store wrote the format record */
+
 struct net_endpoint;
+struct housekeeping;
+struct local_change;
+struct peer_name;
 struct records;
 struct sync_driver;
 struct fetcher;
@@ -66,7 +72,14 @@ struct hkv_store {
     struct fetcher *fetcher;
     struct server *server;
     struct records *records;
-    size_t resolutions; /* host names being looked up */
+    struct housekeeping *housekeeping;
+    struct local_change *local_change; /* job that tells the driver of local writes */
+    atomic_bool local_change_queued;
+
+    /* open.c: how far the start came */
+    bool parts_up;
+    bool threads_up;
+    bool format_written; /* the format record is written, or not ours to write */
 
     /* calls under way; close waits until they have left */
     pthread_mutex_t calls_lock;
@@ -91,10 +104,18 @@ void node_identity_wipe(struct node_identity *identity);
 /* Whether the wall clock is not older than this build. Any thread. */
 bool node_clock_is_sane(struct hkv_store *store);
 
+/* A local write was committed: tells the sync driver, once for any number of them. Any thread. */
+void node_local_change(struct hkv_store *store);
+
+/* Makes a named peer a seed; our own name is passed over. Start-up or network thread. Errors: HKV_E_LIMIT, HKV_E_NOMEM.
+ */
+HKV_CHECK enum hkv_err node_add_seed(struct hkv_store *store, const struct peer_name *name);
+
 /* Whether the folder of value files can be read and written. Caller's thread. */
 bool node_values_accessible(struct hkv_store *store);
 
-/* Adds the addresses under which this node may be reached. Not from the network thread. Errors: HKV_E_NETWORK, HKV_E_NOMEM. */
+/* Adds the addresses under which this node may be reached. Not from the network thread. Errors: HKV_E_NETWORK,
+ * HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out);
 
 /* Begins and ends a public call. begin: HKV_E_CLOSED once the store is closing, HKV_E_INVALID for NULL. */
@@ -105,8 +126,8 @@ void node_call_end(struct hkv_store *store);
 void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *store, void *arg), void *arg);
 
 /* Runs `apply` in a transaction on the replica thread and waits until it is committed. Same rule. */
-HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(struct hkv_store *store, void *arg),
-                                       void *arg);
+HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store,
+                                       enum hkv_err (*apply)(struct hkv_store *store, void *arg), void *arg);
 
 /* Stores a system record (formats.md 4) as a local write and waits for the commit. Not from the library's threads. */
 HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content);

@@ -1,11 +1,13 @@
-/* The peers of an open store, as the network thread sees them: who they are, where, how the last session went, when the next is due.
+/* The peers of an open store, as the network thread sees them: who they are, where, how the last session went, when the
+ * next is due.
  *
  *   seeds (configuration, peer_add, tickets)  ─┐
- *   members (valid records in the namespace)  ─┼─▶ one struct peer for each endpoint id ─▶ its timer ─▶ sync driver dials
- *   synced (completed a session with us)      ─┘
+ *   members (valid records in the namespace)  ─┼─▶ one struct peer for each endpoint id ─▶ its timer ─▶ sync driver
+ * dials synced (completed a session with us)      ─┘
  *
- * Network thread only, except for the addresses and sources that are written through to the store's peer table. A removed peer stays
- * in the list, marked, so that its member record does not bring it back. At most PEERS_MAX are kept. */
+ * Network thread only, except for the addresses and sources that are written through to the store's peer table. A
+ * removed peer stays in the list, marked, so that its member record does not bring it back. At most PEERS_MAX are kept.
+ */
 #ifndef HKV_NODE_PEERS_H
 #define HKV_NODE_PEERS_H
 
@@ -71,7 +73,8 @@ HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *
 /* Whether we dial it and wait for it: a seed, member or synced peer that was not removed. */
 bool peer_is_selected(const struct peer *peer);
 
-/* Moves the next dial to `delay_us` from now, unless one is due earlier already. Does nothing while a session runs: it sets `again`. */
+/* Moves the next dial to `delay_us` from now, unless one is due earlier already. Does nothing while a session runs: it
+ * sets `again`. */
 void peer_wake(struct peer *peer, uint64_t delay_us);
 
 /* Sets the next dial to exactly `delay_us` from now. */

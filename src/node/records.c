@@ -91,8 +91,8 @@ static bool member_addresses(const json_t *list, struct address_set *out)
 }
 
 /* Whether the record is valid; fills `out`, whose addresses the caller releases in any case. */
-static bool member_parse(const struct namespace_id *namespace, struct slice record_name, const struct kv_version *version,
-                         struct slice content, struct member *out)
+static bool member_parse(const struct namespace_id *namespace, struct slice record_name,
+                         const struct kv_version *version, struct slice content, struct member *out)
 {
     struct author_id author;
     uint8_t incarnation[INCARNATION_BYTES], signed_bytes[MEMBER_SIGNED_BYTES];
@@ -184,7 +184,8 @@ static void member_apply(struct hkv_store *store, const struct member *member)
     peer->member = true;
     memcpy(peer->name, member->name, sizeof peer->name);
     if (address_set_merge(&peer->addrs, &member->addrs) != HKV_OK)
-        node_log(store, HKV_LOG_DEBUG, "records", "some addresses of member %s are left out: %s", member->name, error_last());
+        node_log(store, HKV_LOG_DEBUG, "records", "some addresses of member %s are left out: %s", member->name,
+                 error_last());
     if (is_new) peer_wake(peer, 0);
 }
 
@@ -273,7 +274,8 @@ static enum hkv_err write_member(struct hkv_store *store, const struct node_iden
     struct signature signature;
     struct address_set addrs = {0};
     member_signed_bytes(&identity->signer.namespace, &identity->signer.author, store->incarnation, signed_bytes);
-    ed25519_sign(&store->node_secret, store->endpoint_id.bytes, slice_of(signed_bytes, sizeof signed_bytes), &signature);
+    ed25519_sign(&store->node_secret, store->endpoint_id.bytes, slice_of(signed_bytes, sizeof signed_bytes),
+                 &signature);
     hex_encode(slice_of(signature.bytes, sizeof signature.bytes), signature_text);
     hex_encode(slice_of(store->incarnation, INCARNATION_BYTES), incarnation);
     (void)snprintf(name, sizeof name, RECORD_MEMBER "%s", id_format(store->endpoint_id.bytes, endpoint));

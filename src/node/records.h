@@ -5,7 +5,8 @@
  *                                                   ├─▶ identity: format known
  *                                                   └─▶ network thread: peers, marked as members
  *
- * A member record counts only when its signature by the endpoint's key is valid and the entry's author is the one it names. */
+ * A member record counts only when its signature by the endpoint's key is valid and the entry's author is the one it
+ * names. */
 #ifndef HKV_NODE_RECORDS_H
 #define HKV_NODE_RECORDS_H
 
@@ -26,8 +27,8 @@ void records_close(struct records *records, void (*done)(void *arg), void *arg);
 /* Something may have changed. Network thread. */
 void records_refresh(struct records *records);
 
-/* Writes this node's records; does nothing on a read-only store. `with_format`: the format record too. Start-up thread, after the
- * threads run. Errors: those of a write. */
+/* Writes this node's records; does nothing on a read-only store. `with_format`: the format record too. Start-up thread,
+ * after the threads run. Errors: those of a write. */
 HKV_CHECK enum hkv_err records_write(struct hkv_store *store, bool with_format);
 
 #endif

@@ -48,8 +48,7 @@ static void resolve_done(struct job *job)
     struct resolution *r = (struct resolution *)(void *)job;
     struct hkv_store *store = r->store;
     struct peer *peer = peers_find(&store->peers, &r->id);
-    store->resolutions--;
-    if (peer != NULL) {
+    if (peer != NULL && store->endpoint != NULL) { /* else closing */
         peer->resolved = true;
         if (r->err != HKV_OK || address_set_merge(&peer->addrs, &r->addrs) != HKV_OK)
             node_log(store, HKV_LOG_WARN, "peers", "%s", error_last());
@@ -76,7 +75,6 @@ bool resolve_begin(struct hkv_store *store, struct peer *peer)
     r->id = peer->id;
     memcpy(r->host, peer->host, sizeof r->host);
     r->port = peer->host_port;
-    store->resolutions++;
     env_run_on(node_env(store), ENV_WORKER, &r->job);
     return true;
 }

@@ -44,7 +44,8 @@ static void real_random(struct env *env, void *out, size_t len)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------ timers (network thread) */
+/* ------------------------------------------------------------------------------------------------ timers (network
+ * thread) */
 
 static bool timer_before(const struct env_timer *a, const struct env_timer *b)
 {
@@ -320,7 +321,8 @@ enum hkv_err runtime_start(struct runtime *r)
 void runtime_stop(struct runtime *r)
 {
     if (r->worker_count == 0) return;
-    /* Workers and replica answer to the network thread, so they are drained first; what they still post to it runs before it ends. */
+    /* Workers and replica answer to the network thread, so they are drained first; what they still post to it runs
+     * before it ends. */
     queue_stop(&r->worker);
     for (unsigned i = 0; i < r->worker_count; i++) (void)pthread_join(r->workers[i], NULL);
     queue_stop(&r->replica);

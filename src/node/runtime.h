@@ -1,13 +1,13 @@
-/* The real world behind struct env: the threads of an open store, their job queues, the clocks, and the timers of the network
- * thread.
+/* The real world behind struct env: the threads of an open store, their job queues, the clocks, and the timers of the
+ * network thread.
  *
  *   callers ──jobs──▶ replica thread (1)     ENV_REPLICA
  *                     network thread (1)     ENV_NETWORK    a libuv loop: sockets, timers, jobs by uv_async
  *                     workers (2 to 8)       ENV_WORKER
  *                     callback thread (1)    ENV_CALLBACK
  *
- * Jobs of one thread run in the order they were queued (workers: begin in that order). runtime_stop() lets every job that is queued
- * run, including those that they queue themselves, before the threads end. */
+ * Jobs of one thread run in the order they were queued (workers: begin in that order). runtime_stop() lets every job
+ * that is queued run, including those that they queue themselves, before the threads end. */
 #ifndef HKV_NODE_RUNTIME_H
 #define HKV_NODE_RUNTIME_H
 
@@ -41,7 +41,7 @@ struct runtime {
     unsigned worker_count;
     uv_loop_t loop;
     uv_async_t wake;
-    uv_timer_t clock; /* due with the first of `timers` */
+    uv_timer_t clock;          /* due with the first of `timers` */
     struct env_timer **timers; /* binary heap by (due, sequence) */
     size_t timer_count;
     size_t timer_cap;
@@ -55,8 +55,8 @@ HKV_CHECK enum hkv_err runtime_init(struct runtime *r);
 /* Starts the threads. On error none runs. Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err runtime_start(struct runtime *r);
 
-/* Ends the threads one kind after the other: network (its loop must have no active handle but the runtime's own), workers and replica,
- * callbacks. Not from one of them. Fine when never started. */
+/* Ends the threads one kind after the other: network (its loop must have no active handle but the runtime's own),
+ * workers and replica, callbacks. Not from one of them. Fine when never started. */
 void runtime_stop(struct runtime *r);
 
 void runtime_fini(struct runtime *r);

@@ -9,7 +9,8 @@
 
 struct serve_conn;
 
-/* One stream: READING (request) ─▶ WAITING (a turn) ─▶ ACTIVE (steps) ─▶ OVER. Freed when the stream is closed and no worker holds it. */
+/* One stream: READING (request) ─▶ WAITING (a turn) ─▶ ACTIVE (steps) ─▶ OVER. Freed when the stream is closed and no
+ * worker holds it. */
 enum answer_state { ANSWER_READING, ANSWER_WAITING, ANSWER_ACTIVE, ANSWER_OVER };
 
 struct answer {
@@ -47,7 +48,8 @@ struct server {
     void *closed_arg;
 };
 
-/* ------------------------------------------------------------------------------------------------ contents (workers) */
+/* ------------------------------------------------------------------------------------------------ contents (workers)
+ */
 
 static enum hkv_err source_lookup(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
 {
@@ -64,8 +66,8 @@ static enum hkv_err source_lookup(struct blobs_source *source, const struct hash
     return HKV_OK;
 }
 
-static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset, uint8_t *out,
-                                   size_t len)
+static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset,
+                                   uint8_t *out, size_t len)
 {
     (void)source;
     const struct kv_blob *blob = value->opaque;
@@ -77,7 +79,8 @@ static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_val
     while (len > 0) {
         ssize_t n = pread(blob->fd, out, len, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return error_set(HKV_E_DISK, "a value file cannot be read: %s", n == 0 ? "too short" : strerror(errno));
+        if (n <= 0)
+            return error_set(HKV_E_DISK, "a value file cannot be read: %s", n == 0 ? "too short" : strerror(errno));
         out += n;
         offset += (uint64_t)n;
         len -= (size_t)n;

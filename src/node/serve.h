@@ -1,6 +1,8 @@
-/* Serves contents to peers: iroh-blobs' Get, GetMany and Observe on accepted connections. Network thread, reading on workers.
+/* Serves contents to peers: iroh-blobs' Get, GetMany and Observe on accepted connections. Network thread, reading on
+ * workers.
  *
- *   stream: request bytes up to the FIN ─▶ parsed ─▶ worker: next block of the answer ─▶ written ─▶ … ─▶ FIN, or a reset
+ *   stream: request bytes up to the FIN ─▶ parsed ─▶ worker: next block of the answer ─▶ written ─▶ … ─▶ FIN, or a
+ * reset
  *
  * One block is read ahead of what the peer has taken, so that a slow peer costs SERVE_BLOCK_BYTES and no thread. */
 #ifndef HKV_NODE_SERVE_H
@@ -8,12 +10,13 @@
 
 #include "node/node.h"
 
-#define SERVE_BLOCK_BYTES   ((size_t)128 * 1024)
-#define SERVE_CONNS_MAX     256
-#define SERVE_ANSWERS_MAX   1024 /* requests in hand, over all connections; more are reset with code 2, come back later */
-#define SERVE_ACTIVE_MAX    32   /* of these, being answered; the others wait their turn */
-#define SERVE_REQUESTS_MAX  ((size_t)16 << 20)   /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
-#define SERVE_STALL_US      ((uint64_t)30000000) /* a peer that sends or takes nothing for so long loses the stream */
+#define SERVE_BLOCK_BYTES ((size_t)128 * 1024)
+#define SERVE_CONNS_MAX   256
+#define SERVE_ANSWERS_MAX 1024 /* requests in hand, over all connections; more are reset with code 2, come back later  \
+                                */
+#define SERVE_ACTIVE_MAX   32  /* of these, being answered; the others wait their turn */
+#define SERVE_REQUESTS_MAX ((size_t)16 << 20)   /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
+#define SERVE_STALL_US     ((uint64_t)30000000) /* a peer that sends or takes nothing for so long loses the stream */
 
 HKV_CHECK enum hkv_err server_new(struct hkv_store *store, struct server **out);
 void server_free(struct server *server);

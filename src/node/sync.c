@@ -10,9 +10,9 @@
 #include "node/resolve.h"
 #include "node/sync_parts.h"
 
-#define REPEATS_MAX        3 /* sessions in a row with one peer because entries moved */
-#define PERSIST_AFTER_US   ((uint64_t)600000000)
-#define CONVERGE_RETRY_US  ((uint64_t)200000)
+#define REPEATS_MAX            3 /* sessions in a row with one peer because entries moved */
+#define PERSIST_AFTER_US       ((uint64_t)600000000)
+#define CONVERGE_RETRY_US      ((uint64_t)200000)
 #define RESOLVE_AFTER_FAILURES 4 /* in a row, after which a host name is looked up anew */
 
 static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean);
@@ -86,7 +86,8 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     if (peers_get(&store->peers, &s->peer_id, &peer) != HKV_OK) return false;
     *reason = DOCS_ABORT_ALREADY_SYNCING;
     struct sync_session *running = peer->session;
-    bool theirs_wins = running == NULL || (running->role == DOCS_DIALLER && ID_COMPARE(&store->endpoint_id, &peer->id) > 0);
+    bool theirs_wins =
+        running == NULL || (running->role == DOCS_DIALLER && ID_COMPARE(&store->endpoint_id, &peer->id) > 0);
     if (!theirs_wins) return false;
     s->peer = peer;
     peer->session = s;
@@ -142,11 +143,13 @@ static void persist(struct hkv_store *store, struct peer *peer, bool news)
     committer_submit(&store->committer, &task->task);
 }
 
-/* ------------------------------------------------------------------------------------------------ the end of a session */
+/* ------------------------------------------------------------------------------------------------ the end of a session
+ */
 
 static bool is_clean(const struct docs_outcome *outcome)
 {
-    return outcome->err == HKV_OK && (outcome->is_confirmed || (outcome->sent + outcome->inserted > 0 && outcome->refused == 0));
+    return outcome->err == HKV_OK &&
+           (outcome->is_confirmed || (outcome->sent + outcome->inserted > 0 && outcome->refused == 0));
 }
 
 static void session_succeeded(struct sync_session *s, struct peer *peer)
@@ -165,7 +168,8 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
     peer->last_ok_clean = is_clean(outcome);
     peer->last_confirmed = outcome->is_confirmed;
     if (outcome->refused > 0)
-        (void)snprintf(peer->why, sizeof peer->why, "%llu entries of the last session were refused, %llu for their stamp",
+        (void)snprintf(peer->why, sizeof peer->why,
+                       "%llu entries of the last session were refused, %llu for their stamp",
                        (unsigned long long)outcome->refused, (unsigned long long)outcome->future);
     if (outcome->is_confirmed) {
         struct kv_counts counts;
@@ -219,9 +223,11 @@ static void log_end(const struct sync_session *s)
     char id[ID_TEXT_MAX];
     node_log(s->driver->store, HKV_LOG_DEBUG, "sync", "session %s %.10s: %s, %llu sent, %llu received, %llu new%s%s",
              s->role == DOCS_DIALLER ? "with" : "from", id_format(s->peer_id.bytes, id),
-             o->err != HKV_OK ? "failed" : o->is_confirmed ? "equal" : "moved", (unsigned long long)o->sent,
-             (unsigned long long)o->received, (unsigned long long)o->inserted, o->err != HKV_OK ? ": " : "",
-             o->err != HKV_OK ? o->why.text : "");
+             o->err != HKV_OK  ? "failed"
+             : o->is_confirmed ? "equal"
+                               : "moved",
+             (unsigned long long)o->sent, (unsigned long long)o->received, (unsigned long long)o->inserted,
+             o->err != HKV_OK ? ": " : "", o->err != HKV_OK ? o->why.text : "");
 }
 
 void sync_session_ended(struct sync_session *s)
@@ -271,7 +277,8 @@ void sync_entries_changed(struct sync_driver *driver, const struct peer *from)
     for (size_t i = 0; i < store->peers.count; i++) {
         struct peer *peer = store->peers.items[i];
         if (peer == from || !peer_is_selected(peer) || peer->failures > 0) continue;
-        if (peer->session == NULL && peer->last_confirmed && fingerprint_equal(&peer->confirmed, &counts.fingerprint)) continue;
+        if (peer->session == NULL && peer->last_confirmed && fingerprint_equal(&peer->confirmed, &counts.fingerprint))
+            continue;
         peer_wake(peer, peer->member ? SYNC_WRITE_DELAY_US : SYNC_FOREIGN_DELAY_US);
     }
 }
@@ -281,6 +288,12 @@ void sync_values_changed(struct sync_driver *driver)
     if (driver->closing) return;
     records_refresh(driver->store->records);
     rounds_check(driver);
+}
+
+void sync_abort_all(struct sync_driver *driver)
+{
+    for (struct sync_session *s = driver->sessions; s != NULL; s = s->next)
+        if (s->conn != NULL && !s->ended) transport_conn_close(s->conn, 0, "");
 }
 
 void sync_counters(const struct sync_driver *driver, struct sync_counters *out)
@@ -313,8 +326,8 @@ static enum hkv_err once_result(const struct sync_round *round)
         if (round->peers[i].done && round->peers[i].err == HKV_OK) return HKV_OK;
     if (round->peer_count == 0) return HKV_OK;
     char id[ID_TEXT_MAX];
-    return error_set(HKV_E_PEER_UNREACHABLE, "no session with any of %zu peers ended well; %.10s: %s", round->peer_count,
-                     id_format(round->peers[0].id.bytes, id), round->peers[0].why);
+    return error_set(HKV_E_PEER_UNREACHABLE, "no session with any of %zu peers ended well; %.10s: %s",
+                     round->peer_count, id_format(round->peers[0].id.bytes, id), round->peers[0].why);
 }
 
 static enum hkv_err not_converged(const struct sync_round *round, uint64_t missing)
@@ -325,8 +338,8 @@ static enum hkv_err not_converged(const struct sync_round *round, uint64_t missi
         const struct sync_round_peer *p = &round->peers[i];
         char id[ID_TEXT_MAX];
         if (p->done) continue;
-        int n = snprintf(text + used, sizeof text - used, "%s%.10s: %s", used == 0 ? "" : "; ", id_format(p->id.bytes, id),
-                         p->why[0] == '\0' ? "no session ended yet" : p->why);
+        int n = snprintf(text + used, sizeof text - used, "%s%.10s: %s", used == 0 ? "" : "; ",
+                         id_format(p->id.bytes, id), p->why[0] == '\0' ? "no session ended yet" : p->why);
         used += n > 0 ? (size_t)n : 0;
     }
     if (missing > 0 && used + 1 < sizeof text)
@@ -363,8 +376,8 @@ static void round_timeout(struct env_timer *timer)
     kv_counts(round->driver->store->kv, &counts);
     enum hkv_err err = round->kind == SYNC_ROUND_CONVERGED
                            ? not_converged(round, counts.values_missing)
-                           : error_set(HKV_E_TIMEOUT, "%zu of %zu peers had no session within %u ms", round_pending(round),
-                                       round->peer_count, round->timeout_ms);
+                           : error_set(HKV_E_TIMEOUT, "%zu of %zu peers had no session within %u ms",
+                                       round_pending(round), round->peer_count, round->timeout_ms);
     round_finish(round, err);
 }
 

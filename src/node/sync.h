@@ -1,21 +1,22 @@
-/* Sessions with peers: when they begin, what happens at their end, and who waits for them. Network thread only, but for what says so.
+/* Sessions with peers: when they begin, what happens at their end, and who waits for them. Network thread only, but for
+ * what says so.
  *
- *   due (interval, wake-up, back-off) ─▶ dial ─▶ session ─┬─▶ ok:     next at the interval; at once again when entries moved and the
- *   peer dials us ──▶ accept rule ─────▶ session ─────────┘           peer is a member; values are fetched, other peers woken
- *                                                         └─▶ failed: back-off, 250 ms doubling to the interval (at most 30 s)
+ *   due (interval, wake-up, back-off) ─▶ dial ─▶ session ─┬─▶ ok:     next at the interval; at once again when entries
+ * moved and the peer dials us ──▶ accept rule ─────▶ session ─────────┘           peer is a member; values are fetched,
+ * other peers woken └─▶ failed: back-off, 250 ms doubling to the interval (at most 30 s)
  *
- * One session occupies a pair of nodes at a time. When both dial at once, the one dialled by the smaller endpoint id survives
- * (wire/docs.md 5.5). */
+ * One session occupies a pair of nodes at a time. When both dial at once, the one dialled by the smaller endpoint id
+ * survives (wire/docs.md 5.5). */
 #ifndef HKV_NODE_SYNC_H
 #define HKV_NODE_SYNC_H
 
 #include "node/node.h"
 
 #define SYNC_ALPN             "/iroh-sync/1"
-#define SYNC_SESSIONS_MAX     64               /* accepted ones at a time */
-#define SYNC_FIRST_BYTE_US    ((uint64_t)10000000)  /* from the connection to the peer's first message */
-#define SYNC_PROGRESS_US      ((uint64_t)60000000)  /* without a byte either way */
-#define SYNC_LINGER_US        ((uint64_t)5000000)   /* from our FIN to the peer's */
+#define SYNC_SESSIONS_MAX     64                   /* accepted ones at a time */
+#define SYNC_FIRST_BYTE_US    ((uint64_t)10000000) /* from the connection to the peer's first message */
+#define SYNC_PROGRESS_US      ((uint64_t)60000000) /* without a byte either way */
+#define SYNC_LINGER_US        ((uint64_t)5000000)  /* from our FIN to the peer's */
 #define SYNC_BACKOFF_FIRST_US ((uint64_t)250000)
 #define SYNC_BACKOFF_MAX_US   ((uint64_t)30000000)
 #define SYNC_WRITE_DELAY_US   ((uint64_t)20000)  /* from a local write to a session with a member */
@@ -27,13 +28,17 @@ void sync_driver_free(struct sync_driver *driver);
 /* Ends every session and round; no new one begins; `done(arg)` once nothing is left. */
 void sync_driver_close(struct sync_driver *driver, void (*done)(void *arg), void *arg);
 
+/* Ends the sessions under way as failed: the store joined another namespace. */
+void sync_abort_all(struct sync_driver *driver);
+
 /* A peer's timer fired. */
 void sync_due(void *driver, struct peer *peer);
 
 /* A connection for SYNC_ALPN was accepted. False: no room. */
 bool sync_accept(struct sync_driver *driver, struct transport_conn *conn);
 
-/* The store's entries changed: peers that do not have them yet are synced with soon. `from`: the peer they came from, or NULL. */
+/* The store's entries changed: peers that do not have them yet are synced with soon. `from`: the peer they came from,
+ * or NULL. */
 void sync_entries_changed(struct sync_driver *driver, const struct peer *from);
 
 /* Missing values became fewer: waits that depend on them are looked at again. */
@@ -63,8 +68,9 @@ struct sync_round_peer {
     uint64_t received;
 };
 
-/* A wait for sessions with some or all peers. The caller fills the first part; it stays in place until `done`, which is called once on
- * the network thread. HKV_E_TIMEOUT (once), HKV_E_NOT_CONVERGED, HKV_E_CLOSED, HKV_E_PEER_UNREACHABLE. */
+/* A wait for sessions with some or all peers. The caller fills the first part; it stays in place until `done`, which is
+ * called once on the network thread. HKV_E_TIMEOUT (once), HKV_E_NOT_CONVERGED, HKV_E_CLOSED, HKV_E_PEER_UNREACHABLE.
+ */
 struct sync_round {
     enum sync_round_kind kind;
     const struct endpoint_id *selected; /* NULL: every selected peer */

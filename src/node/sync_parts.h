@@ -1,4 +1,5 @@
-/* What sync.c (when to sync, with whom, who waits) and sync_session.c (one session over one connection) share. Network thread only. */
+/* What sync.c (when to sync, with whom, who waits) and sync_session.c (one session over one connection) share. Network
+ * thread only. */
 #ifndef HKV_NODE_SYNC_PARTS_H
 #define HKV_NODE_SYNC_PARTS_H
 
@@ -20,8 +21,8 @@ struct sync_driver {
 
 /* One session, from dialling or accepting to the end of its connection.
  *
- *   occupies: it is peer->session, the one that counts for the pair. Lost at its end, or when a session of the peer's wins.
- *   Freed when the core has ended, no batch is out, and stream and connection are closed. */
+ *   occupies: it is peer->session, the one that counts for the pair. Lost at its end, or when a session of the peer's
+ * wins. Freed when the core has ended, no batch is out, and stream and connection are closed. */
 struct sync_session {
     struct sync_driver *driver;
     struct sync_session *next;

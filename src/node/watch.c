@@ -46,16 +46,22 @@ static size_t batch_events(const struct watch_batch *batch)
     return batch->changes.count > 0 ? batch->changes.count : 1;
 }
 
-/* ------------------------------------------------------------------------------------------------ delivery (callback thread) */
+/* ------------------------------------------------------------------------------------------------ delivery (callback
+ * thread) */
 
 static enum hkv_event_type event_type_of(enum kv_change_kind kind)
 {
     switch (kind) {
-    case KV_PUT_LOCAL: return HKV_EVENT_PUT_LOCAL;
-    case KV_DELETE_LOCAL: return HKV_EVENT_DELETE_LOCAL;
-    case KV_PUT_REMOTE: return HKV_EVENT_PUT_REMOTE;
-    case KV_DELETE_REMOTE: return HKV_EVENT_DELETE_REMOTE;
-    case KV_EXPIRED: return HKV_EVENT_EXPIRED;
+    case KV_PUT_LOCAL:
+        return HKV_EVENT_PUT_LOCAL;
+    case KV_DELETE_LOCAL:
+        return HKV_EVENT_DELETE_LOCAL;
+    case KV_PUT_REMOTE:
+        return HKV_EVENT_PUT_REMOTE;
+    case KV_DELETE_REMOTE:
+        return HKV_EVENT_DELETE_REMOTE;
+    case KV_EXPIRED:
+        return HKV_EVENT_EXPIRED;
     }
     assert(false);
     return HKV_EVENT_EXPIRED;
@@ -222,7 +228,8 @@ void watch_hub_fini(struct watch_hub *hub)
     (void)pthread_mutex_destroy(&hub->lock);
 }
 
-enum hkv_err watch_open(struct watch_hub *hub, struct slice prefix, hkv_event_fn event, void *arg, struct hkv_watch **out)
+enum hkv_err watch_open(struct watch_hub *hub, struct slice prefix, hkv_event_fn event, void *arg,
+                        struct hkv_watch **out)
 {
     struct hkv_watch *w = calloc(1, sizeof *w);
     if (w == NULL || buf_append_slice(&w->prefix, prefix) != HKV_OK) {

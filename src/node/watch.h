@@ -3,9 +3,9 @@
  *   replica thread ─ watch_publish_changes ┐                          ┌─ watch 1: queue of batches ─ job ─▶ event(…)
  *   network thread ─ watch_publish_sync ───┴─▶ one shared batch ──────┼─ watch 2: queue of batches ─ job ─▶ event(…)
  *
- * A batch is counted by references and freed with the last of them. Publishing never waits for a watcher: one that has more than
- * HKV_WATCH_QUEUE_MAX events queued loses the new ones and gets one OVERRUN in their place. Invariant: events reach one watch in the
- * order in which they were published. */
+ * A batch is counted by references and freed with the last of them. Publishing never waits for a watcher: one that has
+ * more than HKV_WATCH_QUEUE_MAX events queued loses the new ones and gets one OVERRUN in their place. Invariant: events
+ * reach one watch in the order in which they were published. */
 #ifndef HKV_NODE_WATCH_H
 #define HKV_NODE_WATCH_H
 
@@ -39,7 +39,8 @@ void watch_publish_changes(struct watch_hub *hub, struct kv_changes *changes);
 /* SYNC_STARTED or SYNC_FINISHED; `event` is copied, its peer's text too. */
 void watch_publish_sync(struct watch_hub *hub, const struct hkv_event *event);
 
-/* As hkv_watch. `on_callback_thread` tells watch_close() whether waiting for the running callback would wait for itself. */
+/* As hkv_watch. `on_callback_thread` tells watch_close() whether waiting for the running callback would wait for
+ * itself. */
 HKV_CHECK enum hkv_err watch_open(struct watch_hub *hub, struct slice prefix, hkv_event_fn event, void *arg,
                                   struct hkv_watch **out);
 void watch_close(struct hkv_watch *watch, bool on_callback_thread);

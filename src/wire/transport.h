@@ -1,15 +1,17 @@
-/* Connections and streams between endpoints, as the protocols see them: src/net implements this over QUIC, the simulator over
- * simulated links. Everything here is called, and calls back, on the network thread only; no function waits.
+/* Connections and streams between endpoints, as the protocols see them: src/net implements this over QUIC, the
+ * simulator over simulated links. Everything here is called, and calls back, on the network thread only; no function
+ * waits.
  *
  *   transport ── connections (one ALPN each, peer id authenticated) ── bidirectional streams of bytes
  *
- * Callbacks are never made from inside a call of the same object's function: an error that is found at once is reported by the
- * return value, everything later by a callback. After `closed` of a connection, its streams have all had `closed` and neither
- * may be touched again. The implementation owns the memory of connections and streams; `user` belongs to the protocol.
+ * Callbacks are never made from inside a call of the same object's function: an error that is found at once is reported
+ * by the return value, everything later by a callback. After `closed` of a connection, its streams have all had
+ * `closed` and neither may be touched again. The implementation owns the memory of connections and streams; `user`
+ * belongs to the protocol.
  *
- * Flow control: what arrives is handed over in `data`; the peer may send more only as transport_stream_consumed() says so.
- * What is written is queued as it is (the buf is taken, not copied); a writer stops when transport_stream_queued() is above
- * its own mark and goes on at `writable`. */
+ * Flow control: what arrives is handed over in `data`; the peer may send more only as transport_stream_consumed() says
+ * so. What is written is queued as it is (the buf is taken, not copied); a writer stops when transport_stream_queued()
+ * is above its own mark and goes on at `writable`. */
 #ifndef HKV_WIRE_TRANSPORT_H
 #define HKV_WIRE_TRANSPORT_H
 
@@ -42,8 +44,8 @@ struct transport_conn_events {
     /* The peer opened a bidirectional stream. Set its events and user before returning; returning false refuses it. */
     bool (*stream)(struct transport_conn *conn, struct transport_stream *stream);
     /* The connection is gone: HKV_OK for a close with code 0 by either side, HKV_E_PEER_UNREACHABLE when a dial failed,
-     * HKV_E_PEER_IDENTITY, HKV_E_PEER_REFUSED (other codes, no common ALPN), HKV_E_PEER_LOST (idle), HKV_E_PEER_PROTOCOL.
-     * `why` is a sentence. Last callback; also made for a connection that never opened. */
+     * HKV_E_PEER_IDENTITY, HKV_E_PEER_REFUSED (other codes, no common ALPN), HKV_E_PEER_LOST (idle),
+     * HKV_E_PEER_PROTOCOL. `why` is a sentence. Last callback; also made for a connection that never opened. */
     void (*closed)(struct transport_conn *conn, enum hkv_err err, uint64_t code, const char *why);
 };
 
@@ -51,7 +53,8 @@ struct transport_conn_events {
 struct transport_owner {
     /* A peer proved its id during an incoming handshake: may it come in? (trusted ids) */
     bool (*admit)(void *user, const struct endpoint_id *peer);
-    /* A connection was accepted and is open: set its events and user (transport_conn_set). False closes it with code 0. */
+    /* A connection was accepted and is open: set its events and user (transport_conn_set). False closes it with code 0.
+     */
     bool (*accepted)(void *user, struct transport_conn *conn, struct slice alpn);
     void *user;
 };
@@ -100,9 +103,9 @@ struct transport_stream {
 
 #define TRANSPORT_WRITABLE_BYTES ((size_t)256 * 1024)
 
-/* Starts a connection to `peer` at every address of `addrs` that can be used, for exactly one ALPN. `*out` is valid until its
- * `closed`. Errors: HKV_E_NOMEM, HKV_E_LIMIT (too many connections), HKV_E_PEER_UNREACHABLE (no usable address),
- * HKV_E_INVALID (our own id). */
+/* Starts a connection to `peer` at every address of `addrs` that can be used, for exactly one ALPN. `*out` is valid
+ * until its `closed`. Errors: HKV_E_NOMEM, HKV_E_LIMIT (too many connections), HKV_E_PEER_UNREACHABLE (no usable
+ * address), HKV_E_INVALID (our own id). */
 HKV_CHECK static inline enum hkv_err transport_dial(struct transport *t, const struct endpoint_id *peer,
                                                     const struct address_set *addrs, struct slice alpn,
                                                     const struct transport_conn_events *events, void *user,
@@ -111,7 +114,8 @@ HKV_CHECK static inline enum hkv_err transport_dial(struct transport *t, const s
     return t->ops->dial(t, peer, addrs, alpn, events, user, out);
 }
 
-static inline void transport_conn_set(struct transport_conn *conn, const struct transport_conn_events *events, void *user)
+static inline void transport_conn_set(struct transport_conn *conn, const struct transport_conn_events *events,
+                                      void *user)
 {
     conn->transport->ops->conn_set(conn, events, user);
 }
@@ -131,7 +135,8 @@ static inline void transport_conn_path(struct transport_conn *conn, struct trans
     conn->transport->ops->conn_path(conn, out);
 }
 
-/* Closes with an application code after what was acknowledged so far; unsent stream data is dropped. `closed` follows. */
+/* Closes with an application code after what was acknowledged so far; unsent stream data is dropped. `closed` follows.
+ */
 static inline void transport_conn_close(struct transport_conn *conn, uint64_t code, const char *reason)
 {
     conn->transport->ops->conn_close(conn, code, reason);

@@ -1,0 +1,601 @@
+/* Opening and closing a store: brings the parts up in order, and down in the reverse one.
+ *
+ *   directory, lock, secrets ─▶ kv ─▶ committer, watches ─▶ endpoint, peers, driver, fetcher, server ─▶ threads ─▶
+ * records, first syncs
+ *
+ * store_stop() undoes as much of it as was done, so that a failed open and a close are the same code. */
+#include <arpa/inet.h>
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "crypto/ed25519.h"
+#include "net/endpoint.h"
+#include "node/fetch.h"
+#include "node/housekeeping.h"
+#include "node/join.h"
+#include "node/node.h"
+#include "node/records.h"
+#include "node/serve.h"
+#include "node/sync.h"
+#include "wire/ticket.h"
+
+#define INCARNATIONS_KEPT_BYTES 8192 /* of the list of those used before: the last 1,024 */
+#define MEMORY_BYTES_MIN        ((uint64_t)8 << 20)
+#define ANTI_ENTROPY_MS_MIN     100
+
+void hkv_options_init(struct hkv_options *options)
+{
+    *options = (struct hkv_options){
+        .struct_bytes = sizeof *options,
+        .bind_ipv4 = "0.0.0.0",
+        .bind_ipv6 = "::",
+        .bind_port = HKV_PORT_LAST,
+        .anti_entropy_ms = HKV_ANTI_ENTROPY_MS_DEFAULT,
+        .max_value_bytes = HKV_VALUE_MAX_DEFAULT,
+        .memory_bytes = (uint64_t)64 << 20,
+    };
+}
+
+static enum hkv_err check_options(const struct hkv_options *o)
+{
+    if (o == NULL || o->struct_bytes != sizeof *o)
+        return error_set(HKV_E_INVALID, "options were not set up by hkv_options_init() of this version");
+    if (o->data_dir == NULL)
+        return error_set(HKV_E_UNSUPPORTED, "data_dir is NULL; stores in memory are not offered yet, name a directory");
+    if (o->format == HKV_FORMAT_HERO_V1)
+        return error_set(HKV_E_UNSUPPORTED, "the format hero-v1 is not offered yet; use native");
+    if ((unsigned)o->format > HKV_FORMAT_HERO_V1 || (unsigned)o->durability > HKV_DURABILITY_PROCESS)
+        return error_set(HKV_E_INVALID, "format or durability is none of its enum");
+    if (o->namespace_secret != NULL && o->namespace_id != NULL)
+        return error_set(HKV_E_INVALID, "namespace_secret and namespace_id are both given; one says it all");
+    if (o->anti_entropy_ms < ANTI_ENTROPY_MS_MIN)
+        return error_set(HKV_E_INVALID, "anti_entropy_ms is %u; at least %d", o->anti_entropy_ms, ANTI_ENTROPY_MS_MIN);
+    if (o->bind_port < HKV_PORT_LAST || o->bind_port > 65535)
+        return error_set(HKV_E_INVALID, "bind_port is %d; give 0 to 65535, or HKV_PORT_LAST", o->bind_port);
+    if (o->memory_bytes < MEMORY_BYTES_MIN)
+        return error_set(HKV_E_INVALID, "memory_bytes is %llu; at least 8 MiB", (unsigned long long)o->memory_bytes);
+    if (o->max_value_bytes == 0 || o->max_value_bytes > (uint64_t)1 << 40)
+        return error_set(HKV_E_INVALID, "max_value_bytes is %llu; give 1 to 2^40",
+                         (unsigned long long)o->max_value_bytes);
+    if (o->name != NULL && (strlen(o->name) >= PEER_NAME_MAX || !utf8_is_valid(slice_of_text(o->name))))
+        return error_set(HKV_E_INVALID, "name is longer than %d bytes or no UTF-8", PEER_NAME_MAX - 1);
+    return HKV_OK;
+}
+
+static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_options *o)
+{
+    store->anti_entropy_us = (uint64_t)o->anti_entropy_ms * 1000;
+    store->max_value_bytes = o->max_value_bytes;
+    store->allow_bad_clock = o->allow_bad_clock;
+    store->log = o->log;
+    store->log_arg = o->log_arg;
+    if (o->name != NULL) {
+        (void)snprintf(store->name, sizeof store->name, "%s", o->name);
+    } else if (gethostname(store->name, sizeof store->name - 1) != 0 || !utf8_is_valid(slice_of_text(store->name))) {
+        store->name[0] = '\0';
+    }
+    if (o->trusted_count == 0) return HKV_OK;
+    store->trusted = calloc(o->trusted_count, sizeof *store->trusted);
+    if (store->trusted == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    for (size_t i = 0; i < o->trusted_count; i++)
+        TRY(endpoint_id_parse(slice_of_text(o->trusted[i]), &store->trusted[store->trusted_count++]));
+    return HKV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ secrets, namespace
+ */
+
+static enum hkv_err make_secret(struct hkv_store *store, const char *name, struct secret_key *out)
+{
+    env_random(node_env(store), out->bytes, sizeof out->bytes);
+    return key_file_write(&store->dir, name, out);
+}
+
+static enum hkv_err own_secret(struct hkv_store *store, const char *name, const char *option_name, const char *option,
+                               struct secret_key *out)
+{
+    bool found;
+    TRY(secret_resolve(&store->dir, name, option_name, option, out, &found));
+    return found ? HKV_OK : make_secret(store, name, out);
+}
+
+static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o, const struct namespace_id *namespace,
+                           struct kv_config *out)
+{
+    *out = (struct kv_config){
+        .data_dir = store->dir.path,
+        .namespace = *namespace,
+        .author = store->identity.signer.author,
+        .cache_bytes = o->memory_bytes / 2,
+        .max_value_bytes = o->max_value_bytes,
+        .disk_bytes = o->disk_bytes,
+        .sync_every_commit = o->durability == HKV_DURABILITY_POWER,
+        .env = node_env(store),
+    };
+}
+
+/* The namespace of the database that is there already. `*there` is false when there is none. */
+static enum hkv_err stored_namespace(struct hkv_store *store, const struct hkv_options *o, struct namespace_id *out,
+                                     bool *there)
+{
+    struct kv_config config;
+    struct kv *kv = NULL;
+    struct namespace_id none = {{0}};
+    struct buf path = {0};
+    bool created;
+    enum hkv_err err = data_dir_path(&store->dir, "docs/store.db", &path);
+    *there = err == HKV_OK && access((const char *)path.data, F_OK) == 0;
+    buf_fini(&path);
+    if (err != HKV_OK || !*there) return err;
+    kv_config_fill(store, o, &none, &config);
+    *out = none;
+    err = kv_open(&config, &kv, &created, out);
+    if (err == HKV_OK) kv_close(kv);
+    return err == HKV_E_NAMESPACE ? HKV_OK : err;
+}
+
+/* Who we are and which namespace this is. `*own`: its secret was configured or is made now, rather than joined. */
+static enum hkv_err resolve_identity(struct hkv_store *store, const struct hkv_options *o)
+{
+    struct kv_signer *signer = &store->identity.signer;
+    struct namespace_id stored, wanted;
+    bool found, there;
+    TRY(own_secret(store, "keys/node.secret", "endpoint_secret", o->endpoint_secret, &store->node_secret));
+    TRY(own_secret(store, "keys/author.secret", "author_secret", o->author_secret, &signer->author_secret));
+    ed25519_public_key(&store->node_secret, store->endpoint_id.bytes);
+    ed25519_public_key(&signer->author_secret, signer->author.bytes);
+    TRY(stored_namespace(store, o, &stored, &there));
+    TRY(join_recover(store, there ? &stored : NULL));
+    TRY(secret_resolve(&store->dir, "keys/namespace.secret", "namespace_secret", o->namespace_secret,
+                       &signer->namespace_secret, &found));
+    if (!found && o->namespace_id == NULL && !there) {
+        TRY(make_secret(store, "keys/namespace.secret", &signer->namespace_secret));
+        found = true;
+    }
+    store->identity.can_write = found;
+    if (found)
+        ed25519_public_key(&signer->namespace_secret, signer->namespace.bytes);
+    else if (there)
+        signer->namespace = stored;
+    if (o->namespace_id == NULL) return HKV_OK;
+    if (!hex_decode(slice_of_text(o->namespace_id), HEX_ANY_CASE, wanted.bytes, ID_BYTES))
+        return error_set(HKV_E_INVALID, "namespace_id is not 64 hex digits");
+    if ((found || there) && !namespace_id_equal(&wanted, &signer->namespace))
+        return error_set(HKV_E_IDENTITY,
+                         "the configured namespace_id differs from the namespace in %s; remove the setting, or "
+                         "give another data_dir",
+                         store->dir.path);
+    signer->namespace = wanted;
+    return HKV_OK;
+}
+
+static enum hkv_err open_kv(struct hkv_store *store, const struct hkv_options *o)
+{
+    struct kv_config config;
+    struct namespace_id stored;
+    bool created;
+    kv_config_fill(store, o, &store->identity.signer.namespace, &config);
+    enum hkv_err err = kv_open(&config, &store->kv, &created, &stored);
+    if (err != HKV_E_NAMESPACE) return err;
+    char have[ID_TEXT_MAX], want[ID_TEXT_MAX];
+    store->kv = NULL;
+    return error_set(HKV_E_NAMESPACE,
+                     "%s holds namespace %.16s…, the secret is of %.16s…; give another data_dir, or join by ticket",
+                     store->dir.path, id_format(stored.bytes, have), id_format(config.namespace.bytes, want));
+}
+
+/* ------------------------------------------------------------------------------------------------ facts kept in the
+ * store */
+
+static enum hkv_err meta_has(struct hkv_store *store, const char *name, bool *has)
+{
+    struct buf value = {0};
+    enum hkv_err err = kv_meta_get(store->kv, name, &value);
+    buf_fini(&value);
+    *has = err == HKV_OK;
+    return err == HKV_E_NOT_FOUND ? HKV_OK : err;
+}
+
+static enum hkv_err remember_incarnation(struct hkv_store *store)
+{
+    struct buf used = {0};
+    enum hkv_err err = kv_meta_get(store->kv, "incarnations", &used);
+    if (err == HKV_E_NOT_FOUND) err = HKV_OK;
+    env_random(node_env(store), store->incarnation, sizeof store->incarnation);
+    if (err == HKV_OK) err = buf_append(&used, store->incarnation, sizeof store->incarnation);
+    if (used.len > INCARNATIONS_KEPT_BYTES) buf_consume(&used, used.len - INCARNATIONS_KEPT_BYTES);
+    if (err == HKV_OK) err = kv_meta_set(store->kv, "incarnations", buf_slice(&used));
+    buf_fini(&used);
+    return err;
+}
+
+static enum hkv_err find_format(struct hkv_store *store, const struct hkv_options *o)
+{
+    bool joined;
+    struct buf key = {0};
+    struct kv_item item = {0};
+    TRY(meta_has(store, META_JOINED, &joined));
+    TRY(meta_has(store, META_FORMAT_WRITTEN, &store->format_written));
+    store->format_written = store->format_written || joined;
+    store->identity.format_known = !joined || o->format == HKV_FORMAT_NATIVE;
+    if (store->identity.format_known) return HKV_OK;
+    enum hkv_err err = kv_system_key_encode(RECORD_FORMAT, &key);
+    if (err == HKV_OK) err = kv_get(store->kv, buf_slice(&key), KV_WANT_META, &item);
+    store->identity.format_known = err == HKV_OK;
+    if (err == HKV_OK) kv_item_fini(&item);
+    buf_fini(&key);
+    return err == HKV_E_NOT_FOUND ? HKV_OK : err;
+}
+
+static enum hkv_err start_facts(struct hkv_store *store, const struct hkv_options *o)
+{
+    TRY(find_format(store, o));
+    TRY(kv_begin(store->kv));
+    enum hkv_err err = remember_incarnation(store);
+    if (err == HKV_OK) err = kv_commit(store->kv);
+    if (err != HKV_OK) kv_rollback(store->kv);
+    return err;
+}
+
+/* ------------------------------------------------------------------------------------------------ endpoint */
+
+static bool admit(void *user, const struct endpoint_id *peer)
+{
+    const struct hkv_store *store = user;
+    for (size_t i = 0; i < store->trusted_count; i++)
+        if (endpoint_id_equal(&store->trusted[i], peer)) return true;
+    return store->trusted_count == 0;
+}
+
+static bool accepted(void *user, struct transport_conn *conn, struct slice alpn)
+{
+    struct hkv_store *store = user;
+    if (slice_equal(alpn, slice_of_text(SYNC_ALPN))) return sync_accept(store->sync, conn);
+    if (slice_equal(alpn, slice_of_text(FETCH_ALPN))) return server_accept(store->server, conn);
+    return false;
+}
+
+static enum hkv_err parse_bind(const char *name, const char *text, bool ipv6, struct socket_address *out, bool *use)
+{
+    *out = (struct socket_address){.is_ipv6 = ipv6};
+    *use = text != NULL && text[0] != '\0';
+    if (!*use || inet_pton(ipv6 ? AF_INET6 : AF_INET, text, out->ip) == 1) return HKV_OK;
+    return error_set(HKV_E_INVALID, "%s is %s, which is no %s address", name, text, ipv6 ? "IPv6" : "IPv4");
+}
+
+static uint16_t last_port(struct hkv_store *store)
+{
+    struct buf value = {0};
+    uint16_t port = 0;
+    if (kv_meta_get(store->kv, "port", &value) == HKV_OK && value.len == 2)
+        port = (uint16_t)(value.data[0] << 8 | value.data[1]);
+    buf_fini(&value);
+    return port;
+}
+
+static enum hkv_err remember_port(struct hkv_store *store)
+{
+    uint16_t port = net_endpoint_port(store->endpoint, false);
+    if (port == 0) port = net_endpoint_port(store->endpoint, true);
+    uint8_t bytes[2] = {(uint8_t)(port >> 8), (uint8_t)port};
+    TRY(kv_begin(store->kv));
+    enum hkv_err err = kv_meta_set(store->kv, "port", slice_of(bytes, sizeof bytes));
+    if (err == HKV_OK) err = kv_commit(store->kv);
+    if (err != HKV_OK) kv_rollback(store->kv);
+    return err;
+}
+
+static enum hkv_err open_endpoint(struct hkv_store *store, const struct hkv_options *o)
+{
+    const struct slice alpns[] = {slice_of_text(SYNC_ALPN), slice_of_text(FETCH_ALPN)};
+    struct net_endpoint_config config = {
+        .loop = &store->runtime.loop,
+        .secret = &store->node_secret,
+        .alpns = alpns,
+        .alpn_count = sizeof alpns / sizeof alpns[0],
+        .owner = {.admit = admit, .accepted = accepted, .user = store},
+    };
+    net_limits_default(&config.limits);
+    TRY(parse_bind("bind_ipv4", o->bind_ipv4, false, &config.bind_v4, &config.use_v4));
+    TRY(parse_bind("bind_ipv6", o->bind_ipv6, true, &config.bind_v6, &config.use_v6));
+    if (!config.use_v4 && !config.use_v6) return error_set(HKV_E_INVALID, "bind_ipv4 and bind_ipv6 are both off");
+    bool last = o->bind_port == HKV_PORT_LAST;
+    config.bind_v4.port = config.bind_v6.port = last ? last_port(store) : (uint16_t)o->bind_port;
+    enum hkv_err err = net_endpoint_open(&config, &store->endpoint);
+    if (err == HKV_E_ADDRESS_IN_USE && (last || o->bind_port_fallback)) {
+        node_log(store, HKV_LOG_WARN, "net", "%s; another port is taken", error_last());
+        config.bind_v4.port = config.bind_v6.port = 0;
+        err = net_endpoint_open(&config, &store->endpoint);
+    }
+    if (err != HKV_OK) {
+        store->endpoint = NULL;
+        return err;
+    }
+    store->transport = net_endpoint_transport(store->endpoint);
+    return remember_port(store);
+}
+
+/* ------------------------------------------------------------------------------------------------ peers */
+
+static bool load_peer(void *arg, const struct kv_peer *row)
+{
+    struct hkv_store *store = arg;
+    struct peer *peer;
+    if (peers_get(&store->peers, &row->id, &peer) != HKV_OK) return true;
+    peer->seed = row->source == KV_PEER_SEED;
+    peer->synced = row->source == KV_PEER_SYNCED;
+    peer->removed = row->source == KV_PEER_REMOVED;
+    peer->last_ok_wall_us = row->last_sync_us;
+    if (address_set_merge(&peer->addrs, &row->addrs) != HKV_OK)
+        node_log(store, HKV_LOG_WARN, "peers", "addresses of a remembered peer are left out: %s", error_last());
+    return true;
+}
+
+enum hkv_err node_add_seed(struct hkv_store *store, const struct peer_name *name)
+{
+    struct peer *peer;
+    if (endpoint_id_equal(&name->endpoint.id, &store->endpoint_id)) return HKV_OK; /* one list of seeds for all nodes */
+    TRY(peers_get(&store->peers, &name->endpoint.id, &peer));
+    TRY(address_set_merge(&peer->addrs, &name->endpoint.addrs));
+    peer->seed = true;
+    peer->removed = false;
+    if (name->host[0] != '\0') {
+        memcpy(peer->host, name->host, sizeof peer->host);
+        peer->host_port = name->port;
+    }
+    return HKV_OK;
+}
+
+static enum hkv_err load_peers(struct hkv_store *store, const struct hkv_options *o)
+{
+    TRY(kv_peer_list(store->kv, load_peer, store));
+    for (size_t i = 0; i < o->seed_count; i++) {
+        struct peer_name name;
+        enum hkv_err err = peer_name_parse(slice_of_text(o->seeds[i]), &name);
+        if (err != HKV_OK) return error_wrap(err, "seed %zu", i + 1);
+        err = node_add_seed(store, &name);
+        peer_name_fini(&name);
+        TRY(err);
+    }
+    return HKV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ up */
+
+struct local_change {
+    struct job job; /* first */
+    struct hkv_store *store;
+};
+
+static void local_change_run(struct job *job)
+{
+    struct hkv_store *store = ((struct local_change *)(void *)job)->store;
+    atomic_store(&store->local_change_queued, false);
+    sync_entries_changed(store->sync, NULL);
+}
+
+void node_local_change(struct hkv_store *store)
+{
+    if (!atomic_exchange(&store->local_change_queued, true))
+        env_run_on(node_env(store), ENV_NETWORK, &store->local_change->job);
+}
+
+static void changed(void *arg, struct kv_changes *changes)
+{
+    watch_publish_changes(&((struct hkv_store *)arg)->watches, changes);
+}
+
+static enum hkv_err open_parts(struct hkv_store *store)
+{
+    store->local_change = calloc(1, sizeof *store->local_change);
+    if (store->local_change == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    *store->local_change = (struct local_change){.job.run = local_change_run, .store = store};
+    TRY(sync_driver_new(store, &store->sync));
+    TRY(fetcher_new(store, &store->fetcher));
+    TRY(server_new(store, &store->server));
+    TRY(records_new(store, &store->records));
+    return housekeeping_new(store, &store->housekeeping);
+}
+
+static void begin_on_network(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    for (size_t i = 0; i < store->peers.count; i++)
+        if (peer_is_selected(store->peers.items[i])) peer_schedule(store->peers.items[i], 0);
+    fetcher_kick(store->fetcher);
+    records_refresh(store->records);
+    housekeeping_begin(store->housekeeping);
+}
+
+static enum hkv_err set_format_written(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    return kv_meta_set(store->kv, META_FORMAT_WRITTEN, slice_of_text("1"));
+}
+
+static void write_records(struct hkv_store *store)
+{
+    bool with_format = !store->format_written;
+    enum hkv_err err = records_write(store, with_format);
+    if (err == HKV_OK && with_format && store->identity.can_write)
+        err = node_on_replica(store, set_format_written, NULL);
+    if (err != HKV_OK)
+        node_log(store, HKV_LOG_ERROR, "records",
+                 "this node's records cannot be written; other nodes will not know it as a "
+                 "member: %s",
+                 error_last());
+}
+
+static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
+{
+    TRY(copy_options(store, o));
+    TRY(data_dir_open(&store->dir, o->data_dir));
+    TRY(resolve_identity(store, o));
+    TRY(open_kv(store, o));
+    TRY(start_facts(store, o));
+    watch_hub_init(&store->watches, node_env(store), kv_epoch(store->kv));
+    committer_init(&store->committer, node_env(store), store->kv, changed, store);
+    peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, store);
+    store->parts_up = true;
+    TRY(open_parts(store));
+    TRY(load_peers(store, o));
+    TRY(open_endpoint(store, o));
+    TRY(runtime_start(&store->runtime));
+    store->threads_up = true;
+    return HKV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ down */
+
+struct shutdown {
+    struct hkv_store *store;
+    unsigned open; /* parts that have not reported back */
+    struct node_signal done;
+};
+
+static void endpoint_closed(void *arg)
+{
+    struct shutdown *down = arg;
+    down->store->endpoint = NULL;
+    node_signal_set(&down->done);
+}
+
+static void part_closed(void *arg)
+{
+    struct shutdown *down = arg;
+    if (--down->open == 0) net_endpoint_close(down->store->endpoint, endpoint_closed, down);
+}
+
+static void close_on_network(struct hkv_store *store, void *arg)
+{
+    struct shutdown *down = arg;
+    down->open = 6; /* the five parts, and this function */
+    housekeeping_close(store->housekeeping, part_closed, down);
+    records_close(store->records, part_closed, down);
+    sync_driver_close(store->sync, part_closed, down);
+    fetcher_close(store->fetcher, part_closed, down);
+    server_close(store->server, part_closed, down);
+    for (size_t i = 0; i < store->peers.count; i++) env_timer_cancel(node_env(store), &store->peers.items[i]->timer);
+    part_closed(down);
+}
+
+static void endpoint_only_closed(void *arg)
+{
+    (void)arg;
+}
+
+/* Undoes start(), as far as it came. */
+static void store_stop(struct hkv_store *store)
+{
+    if (store->threads_up) {
+        struct shutdown down = {.store = store};
+        node_signal_init(&down.done);
+        node_on_network(store, close_on_network, &down);
+        (void)node_signal_wait(&down.done, HKV_FOREVER);
+        node_signal_fini(&down.done);
+        (void)pthread_mutex_lock(&store->calls_lock);
+        while (store->calls > 0) (void)pthread_cond_wait(&store->calls_ended, &store->calls_lock);
+        (void)pthread_mutex_unlock(&store->calls_lock);
+        watch_hub_close(&store->watches);
+        committer_close(&store->committer);
+        runtime_stop(&store->runtime);
+    } else if (store->endpoint != NULL) {
+        net_endpoint_close(store->endpoint, endpoint_only_closed, NULL);
+    }
+    runtime_fini(&store->runtime);
+    housekeeping_free(store->housekeeping);
+    records_free(store->records);
+    server_free(store->server);
+    fetcher_free(store->fetcher);
+    sync_driver_free(store->sync);
+    free(store->local_change);
+    if (store->parts_up) {
+        peers_fini(&store->peers);
+        committer_fini(&store->committer);
+        watch_hub_fini(&store->watches);
+    }
+    if (store->kv != NULL) kv_close(store->kv);
+    data_dir_close(&store->dir);
+    free(store->trusted);
+    secret_wipe(&store->node_secret, sizeof store->node_secret);
+    node_identity_wipe(&store->identity);
+    (void)pthread_mutex_destroy(&store->identity_lock);
+    (void)pthread_mutex_destroy(&store->calls_lock);
+    (void)pthread_cond_destroy(&store->calls_ended);
+    free(store);
+}
+
+enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out)
+{
+    *out = NULL;
+    TRY(check_options(options));
+    TRY(crypto_init());
+    struct hkv_store *store = calloc(1, sizeof *store);
+    if (store == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    store->dir.lock_fd = -1;
+    enum hkv_err err = runtime_init(&store->runtime);
+    if (err != HKV_OK) {
+        free(store);
+        return err;
+    }
+    (void)pthread_mutex_init(&store->identity_lock, NULL);
+    (void)pthread_mutex_init(&store->calls_lock, NULL);
+    (void)pthread_cond_init(&store->calls_ended, NULL);
+    err = start(store, options);
+    if (err != HKV_OK) {
+        struct error_text why;
+        error_save(&why);
+        store_stop(store);
+        error_restore(&why);
+        return err;
+    }
+    write_records(store);
+    node_on_network(store, begin_on_network, NULL);
+    *out = store;
+    return HKV_OK;
+}
+
+void hkv_close(struct hkv_store *store)
+{
+    if (store == NULL) return;
+    assert(!runtime_on_callback_thread(&store->runtime));
+    (void)pthread_mutex_lock(&store->calls_lock);
+    store->closing = true;
+    (void)pthread_mutex_unlock(&store->calls_lock);
+    store_stop(store);
+}
+
+/* ------------------------------------------------------------------------------------------------ small facts */
+
+struct addresses_call {
+    struct address_set *out;
+    enum hkv_err err;
+    struct error_text why;
+};
+
+static void addresses_on_network(struct hkv_store *store, void *arg)
+{
+    struct addresses_call *call = arg;
+    call->err = net_endpoint_addresses(store->endpoint, call->out);
+    if (call->err != HKV_OK) error_save(&call->why);
+}
+
+enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out)
+{
+    struct addresses_call call = {.out = out};
+    node_on_network(store, addresses_on_network, &call);
+    if (call.err != HKV_OK) error_restore(&call.why);
+    return call.err;
+}
+
+bool node_values_accessible(struct hkv_store *store)
+{
+    struct buf path = {0};
+    bool good =
+        data_dir_path(&store->dir, "blobs", &path) == HKV_OK && access((const char *)path.data, R_OK | W_OK) == 0;
+    buf_fini(&path);
+    return good;
+}
