@@ -1,0 +1,330 @@
+#include "server/http.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#define RPC_PATH   "/rpc"
+#define VALUE_PATH "/value/"
+
+/* ------------------------------------------------------------------------------------------------ answers */
+
+enum MHD_Result http_answer(struct MHD_Connection *connection, unsigned status, struct text *body)
+{
+    if (text_failed(body)) {
+        text_fini(body);
+        return MHD_NO;
+    }
+    bool is_empty = body->len == 0;
+    char *bytes = is_empty ? NULL : body->bytes;
+    struct MHD_Response *response = MHD_create_response_from_buffer(body->len, bytes, MHD_RESPMEM_MUST_FREE);
+    if (!response || is_empty) text_fini(body);
+    *body = (struct text){0};
+    if (!response) return MHD_NO;
+    if (!is_empty) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
+    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
+        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, PUT");
+    enum MHD_Result result = MHD_queue_response(connection, status, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
+enum MHD_Result http_answer_error(struct MHD_Connection *connection, unsigned status, int code, enum hkv_err err,
+                                  const char *message)
+{
+    struct text body = {0};
+    json_t *error = rpc_error_object(code, err == HKV_OK ? HKV_E_INVALID : err, message, NULL);
+    char *text = error ? json_dumps(error, JSON_COMPACT) : NULL;
+    if (text)
+        text_printf(&body, "{\"error\":%s}\n", text);
+    else
+        body.failed = true;
+    free(text);
+    json_decref(error);
+    return http_answer(connection, status, &body);
+}
+
+unsigned http_status_of(enum hkv_err err)
+{
+    switch (err) {
+    case HKV_E_INVALID:
+    case HKV_E_KEY:
+        return MHD_HTTP_BAD_REQUEST;
+    case HKV_E_READ_ONLY:
+        return MHD_HTTP_FORBIDDEN;
+    case HKV_E_NOT_FOUND:
+        return MHD_HTTP_NOT_FOUND;
+    case HKV_E_CONFLICT:
+        return MHD_HTTP_PRECONDITION_FAILED;
+    case HKV_E_VALUE_TOO_LARGE:
+        return MHD_HTTP_CONTENT_TOO_LARGE;
+    case HKV_E_BUSY:
+    case HKV_E_LIMIT:
+    case HKV_E_CLOSED:
+    case HKV_E_VALUE_MISSING:
+    case HKV_E_FORMAT_UNKNOWN:
+        return MHD_HTTP_SERVICE_UNAVAILABLE;
+    case HKV_E_DISK_FULL:
+        return MHD_HTTP_INSUFFICIENT_STORAGE;
+    default:
+        return MHD_HTTP_INTERNAL_SERVER_ERROR;
+    }
+}
+
+/* ------------------------------------------------------------------------------------------------ POST /rpc */
+
+struct rpc_post {
+    struct http_request base;
+    struct MHD_Connection *connection;
+    struct text body;
+    struct rpc_request *request;
+    bool too_long;
+    bool suspended;
+    bool answered;
+};
+
+static void on_reply(struct rpc_request *request)
+{
+    struct rpc_post *post = request->owner;
+    post->answered = true;
+    if (post->suspended) http_resume(post->base.http, post->connection);
+}
+
+static enum MHD_Result answer_post(struct rpc_post *post, struct MHD_Connection *connection)
+{
+    struct text out = post->request->out;
+    post->request->out = (struct text){0};
+    return http_answer(connection, out.len ? MHD_HTTP_OK : MHD_HTTP_NO_CONTENT, &out);
+}
+
+static enum MHD_Result handle_post(struct http_request *base, struct MHD_Connection *connection, const char *data,
+                                   size_t *data_bytes)
+{
+    struct rpc_post *post = (struct rpc_post *)base;
+    if (*data_bytes > 0) {
+        post->too_long = post->too_long || post->body.len + *data_bytes > RPC_REQUEST_MAX;
+        if (!post->too_long) text_append(&post->body, data, *data_bytes);
+        *data_bytes = 0;
+        return text_failed(&post->body) ? MHD_NO : MHD_YES;
+    }
+    if (post->answered) return answer_post(post, connection);
+    if (post->too_long)
+        return http_answer_error(connection, MHD_HTTP_CONTENT_TOO_LARGE, RPC_INVALID_REQUEST, HKV_OK,
+                                 "a request is at most 4 MiB; larger values go by PUT /value/<key>");
+    struct service *service = base->http->service;
+    if (service->stopping)
+        return http_answer_error(connection, MHD_HTTP_SERVICE_UNAVAILABLE, RPC_STORE_ERROR(HKV_E_CLOSED), HKV_E_CLOSED,
+                                 "the server is shutting down");
+    post->request = rpc_request_new(&service->rpc, NULL, post->body.bytes ? post->body.bytes : "", post->body.len);
+    text_fini(&post->body);
+    if (!post->request) return MHD_NO;
+    post->connection = connection;
+    rpc_request_start(post->request, on_reply, post);
+    if (post->answered) return answer_post(post, connection);
+    post->suspended = true;
+    MHD_suspend_connection(connection);
+    return MHD_YES;
+}
+
+static void post_ended(struct http_request *base)
+{
+    struct rpc_post *post = (struct rpc_post *)base;
+    assert(!post->suspended || post->answered);
+    rpc_request_free(post->request);
+    text_fini(&post->body);
+    free(post);
+}
+
+/* ------------------------------------------------------------------------------------------------ requests */
+
+/* Requests that only get an error. */
+struct refusal {
+    struct http_request base;
+    unsigned status;
+    const char *message;
+};
+
+static enum MHD_Result handle_refusal(struct http_request *base, struct MHD_Connection *connection, const char *data,
+                                      size_t *data_bytes)
+{
+    (void)data;
+    const struct refusal *refusal = (struct refusal *)base;
+    if (*data_bytes > 0) {
+        *data_bytes = 0;
+        return MHD_YES;
+    }
+    return http_answer_error(connection, refusal->status, RPC_INVALID_REQUEST, HKV_OK, refusal->message);
+}
+
+static void refusal_ended(struct http_request *base)
+{
+    free(base);
+}
+
+static struct http_request *refusal_new(unsigned status, const char *message)
+{
+    struct refusal *refusal = calloc(1, sizeof *refusal);
+    if (!refusal) return NULL;
+    *refusal = (struct refusal){
+        .base = {.handle = handle_refusal, .ended = refusal_ended}, .status = status, .message = message};
+    return &refusal->base;
+}
+
+static struct http_request *request_new(struct http *http, struct MHD_Connection *connection, const char *path,
+                                        const char *method)
+{
+    if (strcmp(path, RPC_PATH) == 0) {
+        if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
+            return refusal_new(MHD_HTTP_BAD_REQUEST, "/rpc takes JSON-RPC requests by POST");
+        struct rpc_post *post = calloc(1, sizeof *post);
+        if (!post) return NULL;
+        post->base = (struct http_request){.handle = handle_post, .ended = post_ended};
+        return &post->base;
+    }
+    if (strncmp(path, VALUE_PATH, strlen(VALUE_PATH)) != 0)
+        return refusal_new(MHD_HTTP_NOT_FOUND, "there is POST /rpc, and GET, HEAD and PUT /value/<key>");
+    const char *key = path + strlen(VALUE_PATH);
+    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0 &&
+        strcmp(method, MHD_HTTP_METHOD_PUT) != 0)
+        return refusal_new(MHD_HTTP_METHOD_NOT_ALLOWED, "/value/<key> takes GET, HEAD and PUT");
+    const char *fault = NULL;
+    struct http_request *request = http_value_new(http, connection, key, method, &fault);
+    return fault ? refusal_new(MHD_HTTP_BAD_REQUEST, fault) : request;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *upload_data, size_t *upload_bytes, void **slot)
+{
+    (void)version;
+    struct http *http = arg;
+    struct http_request *request = *slot;
+    if (request) return request->handle(request, connection, upload_data, upload_bytes);
+
+    request = request_new(http, connection, url, method);
+    if (!request) return MHD_NO;
+    request->http = http;
+    *slot = request;
+    return MHD_YES;
+}
+
+static void on_request_ended(void *arg, struct MHD_Connection *connection, void **slot,
+                             enum MHD_RequestTerminationCode why)
+{
+    (void)arg;
+    (void)connection;
+    (void)why;
+    struct http_request *request = *slot;
+    *slot = NULL;
+    if (request) request->ended(request);
+}
+
+/* Paths stay as they were sent: a decoded key could hold NUL, which a C string cannot. */
+static size_t keep_escapes(void *arg, struct MHD_Connection *connection, char *text)
+{
+    (void)arg;
+    (void)connection;
+    return strlen(text);
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **slot,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    (void)connection;
+    (void)slot;
+    struct http *http = arg;
+    if (what == MHD_CONNECTION_NOTIFY_CLOSED) service_connection_closed(http->service);
+}
+
+/* ------------------------------------------------------------------------------------------------ the loop */
+
+static void on_timer(uv_timer_t *timer);
+
+/* Lets the server do what it can, and sets the timer for what it waits for. */
+static void run(struct http *http)
+{
+    uv_prepare_stop(&http->prepare);
+    MHD_run(http->daemon);
+    MHD_UNSIGNED_LONG_LONG wait_ms;
+    if (MHD_get_timeout(http->daemon, &wait_ms) == MHD_YES)
+        uv_timer_start(&http->timer, on_timer, wait_ms, 0);
+    else
+        uv_timer_stop(&http->timer);
+}
+
+static void on_timer(uv_timer_t *timer)
+{
+    run(timer->data);
+}
+
+static void on_prepare(uv_prepare_t *prepare)
+{
+    run(prepare->data);
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events)
+{
+    (void)status;
+    (void)events;
+    run(poll->data);
+}
+
+void http_resume(struct http *http, struct MHD_Connection *connection)
+{
+    MHD_resume_connection(connection);
+    uv_prepare_start(&http->prepare, on_prepare); /* never from here: this may be inside of a handler */
+}
+
+bool http_add(struct http *http, int fd)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (MHD_add_connection(http->daemon, fd, (struct sockaddr *)&address, sizeof address) != MHD_YES) return false;
+    uv_prepare_start(&http->prepare, on_prepare);
+    return true;
+}
+
+int http_new(struct service *service, struct http **out)
+{
+    struct http *http = calloc(1, sizeof *http);
+    if (!http) return UV_ENOMEM;
+    http->service = service;
+    http->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_USE_NO_LISTEN_SOCKET | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
+                                    on_request, http, MHD_OPTION_NOTIFY_COMPLETED, on_request_ended, http,
+                                    MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_UNESCAPE_CALLBACK,
+                                    keep_escapes, http, MHD_OPTION_CONNECTION_LIMIT, (unsigned)SERVICE_CONNECTIONS_MAX,
+                                    MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)HTTP_IDLE_S,
+                                    MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_BYTES, MHD_OPTION_END);
+    if (!http->daemon) {
+        free(http);
+        return UV_ENOMEM;
+    }
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    int status = uv_poll_init(service->loop, &http->poll, info->epoll_fd);
+    if (status < 0) {
+        MHD_stop_daemon(http->daemon);
+        free(http);
+        return status;
+    }
+    uv_prepare_init(service->loop, &http->prepare);
+    uv_timer_init(service->loop, &http->timer);
+    http->poll.data = http->prepare.data = http->timer.data = http;
+    *out = http;
+    return uv_poll_start(&http->poll, UV_READABLE, on_ready);
+}
+
+static void on_handle_closed(uv_handle_t *handle)
+{
+    struct http *http = handle->data;
+    if (--http->handles_open == 0) free(http);
+}
+
+void http_free(struct http *http)
+{
+    run(http); /* answers what ended just now */
+    MHD_stop_daemon(http->daemon);
+    http->handles_open = 3;
+    uv_close((uv_handle_t *)&http->prepare, on_handle_closed);
+    uv_close((uv_handle_t *)&http->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&http->poll, on_handle_closed);
+}

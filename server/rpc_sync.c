@@ -1,0 +1,290 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/rpc_methods.h"
+#include "server/rpc_params.h"
+
+#define SYNC_TIMEOUT_MS_DEFAULT 30000
+
+/* "a,b" as ["a", "b"]; "" as []. */
+static json_t *split_commas(const char *text)
+{
+    json_t *array = json_array();
+    while (text && *text) {
+        size_t len = strcspn(text, ",");
+        if (json_array_append_new(array, json_stringn(text, len)) != 0) {
+            json_decref(array);
+            return NULL;
+        }
+        text += len + (text[len] == ',');
+    }
+    return array;
+}
+
+/* ------------------------------------------------------------------------------------------------ who and how */
+
+enum hkv_err rpc_kv_info(struct rpc_call *call)
+{
+    struct hkv_info info;
+    enum hkv_err err = hkv_info(call->request->rpc->store, &info);
+    if (err != HKV_OK) return err;
+    call->result = json_pack("{s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:s, s:b, s:i, s:i}", "namespace_id",
+                             info.namespace_id, "author_id", info.author_id, "endpoint_id", info.endpoint_id,
+                             "endpoint_ticket", info.endpoint_ticket, "addrs", split_commas(info.addrs), "format",
+                             info.format, "data_dir", info.data_dir, "version", HKV_VERSION_TEXT, "read_only",
+                             info.read_only, "port_ipv4", info.port_ipv4, "port_ipv6", info.port_ipv6);
+    hkv_info_fini(&info);
+    return HKV_OK;
+}
+
+json_t *rpc_json_conditions(const struct hkv_status *status)
+{
+    json_t *object = json_object();
+    for (int i = 0; i < HKV_CONDITION_COUNT; i++) {
+        const char *name = hkv_condition_name((enum hkv_condition)i);
+        if (json_object_set_new(object, name, json_boolean(status->conditions[i])) == 0) continue;
+        json_decref(object);
+        return NULL;
+    }
+    return object;
+}
+
+static json_t *peer_json(const struct hkv_peer *peer)
+{
+    static const char *const sources[] = {
+        [HKV_PEER_SEED] = "seed",
+        [HKV_PEER_MEMBER] = "member",
+        [HKV_PEER_SYNCED] = "synced",
+    };
+    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o, s:o, s:b, s:o, s:s}", "endpoint_id", peer->endpoint_id, "source",
+                     sources[peer->source], "name", peer->name, "addrs", split_commas(peer->addrs), "connected",
+                     peer->connected, "rtt_us", rpc_json_stamp(peer->rtt_us), "last_sync_us",
+                     rpc_json_stamp(peer->last_sync_us), "last_confirmed", peer->last_confirmed, "failures",
+                     rpc_json_stamp(peer->failures), "why", peer->why);
+}
+
+/* The peers as an array in `out`. */
+static enum hkv_err peers_json(struct hkv_store *store, json_t **out)
+{
+    struct hkv_peers *peers;
+    enum hkv_err err = hkv_peers(store, &peers);
+    if (err != HKV_OK) return err;
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < peers->count; i++) {
+        if (json_array_append_new(array, peer_json(&peers->peers[i])) == 0) continue;
+        json_decref(array);
+        array = NULL;
+    }
+    hkv_peers_free(peers);
+    *out = array;
+    return HKV_OK;
+}
+
+enum hkv_err rpc_kv_peers(struct rpc_call *call)
+{
+    json_t *peers;
+    enum hkv_err err = peers_json(call->request->rpc->store, &peers);
+    if (err == HKV_OK) call->result = json_pack("{s:o}", "peers", peers);
+    return err;
+}
+
+/* Adds counts under their names; false: out of memory. */
+static bool set_counts(json_t *object, const struct hkv_status *status)
+{
+    const struct {
+        const char *name;
+        uint64_t count;
+    } counts[] = {
+        {"entries", status->entries},
+        {"visible_keys", status->visible_keys},
+        {"tombstones", status->tombstones},
+        {"values_missing", status->values_missing},
+        {"values_bad", status->values_bad},
+        {"values_too_large", status->values_too_large},
+        {"entries_refused", status->entries_refused},
+        {"foreign_entries", status->foreign_entries},
+        {"disk_bytes", status->disk_bytes},
+        {"wal_bytes", status->wal_bytes},
+        {"stamp_ahead_us", status->stamp_ahead_us},
+        {"position", status->position},
+        {"sessions_ok", status->sessions_ok},
+        {"sessions_failed", status->sessions_failed},
+    };
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (json_object_set_new(object, counts[i].name, rpc_json_stamp(counts[i].count)) != 0) return false;
+    return true;
+}
+
+enum hkv_err rpc_kv_status(struct rpc_call *call)
+{
+    struct hkv_status status;
+    enum hkv_err err = hkv_status(call->request->rpc->store, &status);
+    if (err != HKV_OK) return err;
+    json_t *peers;
+    err = peers_json(call->request->rpc->store, &peers);
+    if (err != HKV_OK) return err;
+    json_t *result =
+        json_pack("{s:b, s:o, s:s, s:b, s:o}", "healthy", status.healthy, "conditions", rpc_json_conditions(&status),
+                  "fingerprint", status.fingerprint, "single_node", status.single_node, "peers", peers);
+    if (result && !set_counts(result, &status)) {
+        json_decref(result);
+        result = NULL;
+    }
+    call->result = result;
+    return HKV_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ peers */
+
+static enum hkv_err change_peer(struct rpc_call *call, enum hkv_err (*change)(struct hkv_store *, const char *))
+{
+    size_t len;
+    const char *peer = rpc_param_string(call, "peer", &len);
+    if (strlen(peer) != len) peer = ""; /* a text with a NUL is no peer either: the store says what one looks like */
+    enum hkv_err err = change(call->request->rpc->store, peer);
+    if (err == HKV_OK) call->result = json_pack("{s:b}", "ok", 1);
+    return err;
+}
+
+enum hkv_err rpc_kv_peer_add(struct rpc_call *call)
+{
+    return change_peer(call, hkv_peer_add);
+}
+
+enum hkv_err rpc_kv_peer_remove(struct rpc_call *call)
+{
+    return change_peer(call, hkv_peer_remove);
+}
+
+/* ------------------------------------------------------------------------------------------------ sync */
+
+static struct rpc_call *call_of(struct task *task)
+{
+    return (struct rpc_call *)(void *)((char *)task - offsetof(struct rpc_call, task));
+}
+
+static void keep_error(struct rpc_call *call, enum hkv_err err, const char *error)
+{
+    call->err = err;
+    call->message[0] = '\0';
+    if (err != HKV_OK) strncat(call->message, error, sizeof call->message - 1);
+}
+
+static json_t *sync_peer_json(const struct hkv_sync_peer *peer)
+{
+    return json_pack("{s:s, s:b, s:b, s:o, s:o, s:s*}", "endpoint_id", peer->endpoint_id, "ok", peer->err == HKV_OK,
+                     "confirmed", peer->confirmed, "entries_sent", rpc_json_stamp(peer->entries_sent),
+                     "entries_received", rpc_json_stamp(peer->entries_received), "error",
+                     peer->err == HKV_OK ? NULL : peer->error);
+}
+
+static void sync_finished(struct task *task)
+{
+    struct rpc_call *call = call_of(task);
+    if (call->err != HKV_OK && call->err != HKV_E_TIMEOUT && call->err != HKV_E_PEER_UNREACHABLE) {
+        rpc_call_fail_store(call, call->err, call->message);
+        return;
+    }
+    json_t *peers = call->result;
+    call->result = NULL;
+    rpc_call_result(call, json_pack("{s:b, s:o, s:s*}", "ok", call->err == HKV_OK, "peers", peers, "error",
+                                    call->err == HKV_OK ? NULL : call->message));
+}
+
+/* On the store's callback thread. */
+static void sync_done(void *arg, enum hkv_err err, const char *error, const struct hkv_sync_result *result)
+{
+    struct rpc_call *call = arg;
+    keep_error(call, err, error);
+    json_t *peers = json_array();
+    for (size_t i = 0; peers && result && i < result->count; i++) {
+        if (json_array_append_new(peers, sync_peer_json(&result->peers[i])) == 0) continue;
+        json_decref(peers);
+        peers = NULL;
+    }
+    call->result = peers;
+    tasks_post(call->request->rpc->tasks, &call->task);
+}
+
+void rpc_kv_sync_once(struct rpc_call *call)
+{
+    call->task = (struct task){.done = sync_finished};
+    uint32_t timeout_ms = (uint32_t)rpc_param_integer(call, "timeout_ms", SYNC_TIMEOUT_MS_DEFAULT);
+    enum hkv_err err = hkv_sync_once_async(call->request->rpc->store, timeout_ms, sync_done, call);
+    if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
+}
+
+static void converged_finished(struct task *task)
+{
+    struct rpc_call *call = call_of(task);
+    if (call->err != HKV_OK && call->err != HKV_E_NOT_CONVERGED)
+        rpc_call_fail_store(call, call->err, call->message);
+    else
+        rpc_call_result(call, json_pack("{s:b, s:o, s:s*}", "converged", call->err == HKV_OK, "waited_ms",
+                                        rpc_json_stamp(call->waited_ms), "reason",
+                                        call->err == HKV_OK ? NULL : call->message));
+}
+
+/* On the store's callback thread. */
+static void converged_done(void *arg, enum hkv_err err, const char *error, uint64_t waited_ms)
+{
+    struct rpc_call *call = arg;
+    keep_error(call, err, error);
+    call->waited_ms = waited_ms;
+    tasks_post(call->request->rpc->tasks, &call->task);
+}
+
+void rpc_kv_wait_converged(struct rpc_call *call)
+{
+    const json_t *names = json_object_get(call->params, "peers");
+    size_t count = json_array_size(names);
+    const char **peers = count ? calloc(count, sizeof *peers) : NULL;
+    if (count && !peers) {
+        rpc_call_fail_store(call, HKV_E_NOMEM, hkv_error_sentence(HKV_E_NOMEM));
+        return;
+    }
+    for (size_t i = 0; i < count; i++) peers[i] = json_string_value(json_array_get(names, i));
+
+    call->task = (struct task){.done = converged_finished};
+    uint32_t timeout_ms = (uint32_t)rpc_param_integer(call, "timeout_ms", 0);
+    enum hkv_err err =
+        hkv_wait_converged_async(call->request->rpc->store, peers, count, timeout_ms, converged_done, call);
+    free(peers);
+    if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
+}
+
+/* ------------------------------------------------------------------------------------------------ tickets */
+
+enum hkv_err rpc_kv_ticket(struct rpc_call *call)
+{
+    size_t len;
+    const char *mode = rpc_param_string(call, "mode", &len);
+    char *ticket;
+    enum hkv_err err =
+        hkv_ticket(call->request->rpc->store, strcmp(mode, "write") == 0 ? HKV_TICKET_WRITE : HKV_TICKET_READ, &ticket);
+    if (err != HKV_OK) return err;
+    call->result = json_pack("{s:s}", "ticket", ticket);
+    hkv_text_free(ticket);
+    return HKV_OK;
+}
+
+enum hkv_err rpc_kv_join(struct rpc_call *call)
+{
+    size_t len, format_len;
+    const char *ticket = rpc_param_string(call, "ticket", &len);
+    if (strlen(ticket) != len) ticket = "";
+    const char *name = rpc_param_string(call, "format", &format_len);
+    enum hkv_format format = HKV_FORMAT_AUTO;
+    if (strcmp(name, "native") == 0) format = HKV_FORMAT_NATIVE;
+    if (strcmp(name, "hero-v1") == 0) format = HKV_FORMAT_HERO_V1;
+    enum hkv_err err = hkv_join(call->request->rpc->store, ticket, format);
+    if (err != HKV_OK) return err;
+
+    struct hkv_info info;
+    err = hkv_info(call->request->rpc->store, &info);
+    if (err != HKV_OK) return err;
+    call->result =
+        json_pack("{s:b, s:s, s:b}", "ok", 1, "namespace_id", info.namespace_id, "read_only", info.read_only);
+    hkv_info_fini(&info);
+    return HKV_OK;
+}
