@@ -66,7 +66,8 @@ def registry_source(cache):
         (Path(scratch) / "src" / "lib.rs").touch()
         manifest = '[package]\nname = "scratch"\nversion = "0.1.0"\n\n[workspace]\n\n[dependencies]\ncfg-if = "1"\n'
         (Path(scratch) / "Cargo.toml").write_text(manifest)
-        subprocess.run(["cargo", "generate-lockfile", "--quiet"], cwd=scratch, check=True)
+        if subprocess.run(["cargo", "generate-lockfile", "--quiet"], cwd=scratch).returncode != 0:
+            raise InteropError("cargo cannot reach its registry (its message is above); the Rust peers are built from there")
         source = re.search(r'^source = "(.*)"$', (Path(scratch) / "Cargo.lock").read_text(), re.MULTILINE).group(1)
     known.write_text(source)
     return source

@@ -25,18 +25,21 @@ def require(condition, text):
 
 
 class World:
-    """Two sides with empty stores of one namespace, and how they are compared."""
+    """Two sides with empty stores of one namespace, and how they are compared. `start` makes the sides."""
 
     def __init__(self, make_ours, make_theirs, ours_dials, folder):
         self.folder = folder
-        self.make = {"ours": make_ours, "theirs": make_theirs}
-        self.namespace_secret = os.urandom(32).hex()
-        self.ours = make_ours(folder / "ours", self.namespace_secret)
-        self.theirs = make_theirs(folder / "theirs", self.namespace_secret)
-        self.ours.name, self.theirs.name = "ours", "theirs"
-        self.dialler, self.dialled = (self.ours, self.theirs) if ours_dials else (self.theirs, self.ours)
+        self.make_ours, self.make_theirs = make_ours, make_theirs
         self.ours_dials = ours_dials
+        self.ours = self.theirs = None
         self.facts = []
+
+    def start(self):
+        namespace_secret = os.urandom(32).hex()
+        self.ours = self.make_ours(self.folder / "ours", namespace_secret)
+        self.theirs = self.make_theirs(self.folder / "theirs", namespace_secret)
+        self.ours.name, self.theirs.name = "ours", "theirs"
+        self.dialler, self.dialled = (self.ours, self.theirs) if self.ours_dials else (self.theirs, self.ours)
 
     def sides(self):
         return self.ours, self.theirs
@@ -56,7 +59,7 @@ class World:
 
     def abandon(self):
         """After a failure: ends the processes, whatever state they are in."""
-        for side in self.sides():
+        for side in filter(None, self.sides()):
             try:
                 side.kill()
             except (InteropError, OSError, ValueError):
@@ -256,7 +259,7 @@ def kill_theirs(world):
 def ticket(world, mode):
     """A third node, a Rust one, joins with our ticket alone."""
     world.ours.put("before", b"joining")
-    guest = world.make["theirs"](world.folder / "guest", None, ticket=world.ours.ticket(mode))
+    guest = world.make_theirs(world.folder / "guest", None, ticket=world.ours.ticket(mode))
     try:
         wait_until(
             lambda: f"the guest has our entries: {guest.summary()}, ours {world.ours.summary()}",

@@ -9,6 +9,7 @@ be killed and started again. Where a method takes another side, it is the peer t
 """
 
 import base64
+import ctypes
 import http.client
 import json
 import os
@@ -57,6 +58,12 @@ def free_udp_port():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def die_with_parent():
+    """In the child: a suite that is killed leaves no daemon behind. (A Rust peer ends with its standard input.)"""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 class RustSide:
@@ -220,10 +227,20 @@ class DaemonSide:
         command = [str(self.program), "--socket-dir", str(self.socket_dir), "--bind", f"127.0.0.1:{self.port}"]
         self.log = open(self.folder / "daemon.log", "ab")
         self.process = subprocess.Popen(
-            command + ["--anti-entropy-ms", "1000"], env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log
+            command + ["--anti-entropy-ms", "1000"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+            preexec_fn=die_with_parent,
         )
-        wait_until(lambda: f"{self.program.name} answers on its socket ({self.folder}/daemon.log)", self._connect, START_DEADLINE_S)
-        self.info = self.call("kv.info")
+        try:
+            what = f"{self.program.name} answers on its socket; its log is {self.folder}/daemon.log"
+            wait_until(what, self._connect, START_DEADLINE_S)
+            self.info = self.call("kv.info")
+        except InteropError:
+            self.process.kill()
+            raise
 
     def _connect(self):
         if self.process.poll() is not None:
