@@ -68,7 +68,7 @@ static blake3_kernel_fn *kernel_for(size_t left, size_t *lanes)
         *lanes = 8;
         return blake3_kernel_avx2;
     }
-    if (level >= BLAKE3_LEVEL_SSE41 && level <= BLAKE3_LEVEL_AVX512) {
+    if (level >= BLAKE3_LEVEL_SSE41 && level <= BLAKE3_LEVEL_AVX512 && left > 1) {
         *lanes = 4;
         return blake3_kernel_sse41;
     }

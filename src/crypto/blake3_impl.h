@@ -13,8 +13,6 @@
 
 #include "crypto/blake3.h"
 
-#define BLAKE3_LANES_MAX 16
-
 enum blake3_flag {
     BLAKE3_CHUNK_START = 1,
     BLAKE3_CHUNK_END = 2,
