@@ -4,8 +4,7 @@
 
 #include "wire/entry.h"
 
-/* --- What is taken from a peer
- * ------------------------------------------------------------------------------------------ */
+/* --- What is taken from a peer --- */
 
 #define DOCS_FRAME_BYTES_MAX  (1u << 30) /* iroh-docs' own limit; decoded as a stream, never held */
 #define DOCS_FRAME_PARTS_MAX  4096       /* parts of one frame */
@@ -25,8 +24,7 @@
 
 #define DOCS_HEADS_MAX 1024 /* authors whose newest accepted stamp a session reports */
 
-/* --- Batches on their way through the threads
- * ----------------------------------------------------------------------------- */
+/* --- Batches on their way through the threads --- */
 
 #define DOCS_BATCH_VALUES_MAX 256
 #define DOCS_BATCH_BYTES_MAX  (1u << 20) /* keys and bounds; the last element may pass it by ENTRY_ID_MAX */
@@ -39,10 +37,12 @@
 #define DOCS_UNITS_INSERT 5
 #define DOCS_UNITS_QUERY  8
 
-/* --- What is sent
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- What is sent --- */
 
-#define DOCS_SEND_PARTS_MAX  256
+/* 256 parts: answers and, for entries that a stored parent beat, healing parts; the next frame or session heals others.
+ */
+#define DOCS_HEALERS_MAX     32
+#define DOCS_SEND_PARTS_MAX  (256 - DOCS_HEALERS_MAX)
 #define DOCS_SEND_VALUES_MAX 1000
 #define DOCS_SEND_BYTES_MAX  (1u << 20) /* the last value may pass it */
 

@@ -275,8 +275,7 @@ enum hkv_err docs_decoder_next(struct docs_decoder *d, struct docs_decoded *out)
     return err;
 }
 
-/* --- Writing
- * ------------------------------------------------------------------------------------------------------------ */
+/* --- Writing --- */
 
 static enum hkv_err write_frame(struct buf *out, struct slice head, struct slice parts)
 {

@@ -59,8 +59,7 @@ static void spend(struct docs_reconcile *rec, uint32_t units)
     rec->units = rec->units > units ? rec->units - units : 0;
 }
 
-/* --- Storing values
- * ----------------------------------------------------------------------------------------------------- */
+/* --- Storing values --- */
 
 static enum hkv_err note_head(struct docs_heads *heads, const struct entry *e)
 {
@@ -182,12 +181,10 @@ static enum hkv_err take_value(struct docs_reconcile *rec, struct docs_replica *
     return HKV_OK;
 }
 
-/* --- Sending our entries of a range
- * ------------------------------------------------------------------------------------- */
+/* --- Sending our entries of a range --- */
 
 struct walking {
     struct docs_reconcile *rec;
-    bool skip_received;
     bool is_full;     /* the frame has no room for the entry at `next` */
     struct buf *next; /* its id */
     enum hkv_err err;
@@ -198,7 +195,7 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
     struct walking *w = arg;
     struct docs_reconcile *rec = w->rec;
     bool is_wanted = true;
-    if (w->skip_received) {
+    if (rec->walk.skip_received) {
         struct fingerprint fp;
         entry_fingerprint(e, &fp);
         is_wanted = !docs_set_has(&rec->received, &fp);
@@ -215,35 +212,35 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
     return w->err == HKV_OK && rec->units > 0;
 }
 
-static void walk_start(struct docs_walk *walk, struct docs_range range)
+static void walk_start(struct docs_walk *walk, struct docs_range range, enum docs_rest_slot slot)
 {
     walk->is_active = true;
     walk->range = range;
+    walk->slot = slot;
     walk->piece = 0;
     buf_clear(&walk->last_id);
 }
 
 /* The frame is full before the entry `next`: what was walked becomes an item of its own, the rest is put off. */
-static enum hkv_err cut_walk(struct docs_reconcile *rec, enum docs_rest_slot slot, struct slice next)
+static enum hkv_err cut_walk(struct docs_reconcile *rec, struct slice next)
 {
     struct docs_range done = rec->walk.range, rest = rec->walk.range;
     struct slice last = buf_slice(&rec->walk.last_id);
-    if (rec->reply.item_value_count == 0) return docs_reply_put_off(&rec->reply, slot, rest);
+    if (rec->reply.item_value_count == 0) return docs_reply_put_off(&rec->reply, rec->walk.slot, rest);
     /* At the namespace's end the walk went on from its start: there `next` is below `last`. */
     size_t bound = slice_compare(last, next) < 0 ? docs_separator_bytes(last, next) : ENTRY_ID_MIN;
     done.y = rest.x = slice_part(next, 0, bound);
-    TRY(docs_reply_item(&rec->reply, done, true));
-    return docs_reply_put_off(&rec->reply, slot, rest);
+    TRY(docs_reply_item(&rec->reply, done, rec->walk.chunk_have_local));
+    return docs_reply_put_off(&rec->reply, rec->walk.slot, rest);
 }
 
-/* Goes on with the walk. `have_local` is what the item says when the walk gets to its end. */
-static enum hkv_err walk_on(struct docs_reconcile *rec, struct docs_replica *replica, bool skip_received,
-                            enum docs_rest_slot slot, bool have_local)
+/* Goes on with the walk. */
+static enum hkv_err walk_on(struct docs_reconcile *rec, struct docs_replica *replica)
 {
     struct docs_pieces pieces;
     struct docs_walk *walk = &rec->walk;
     struct buf next = {0}, from = {0};
-    struct walking w = {.rec = rec, .skip_received = skip_received, .next = &next};
+    struct walking w = {.rec = rec, .next = &next};
     enum hkv_err err = HKV_OK;
     docs_range_pieces(walk->range, replica->ops->namespace(replica), &pieces);
     while (walk->piece < pieces.count) {
@@ -262,7 +259,7 @@ static enum hkv_err walk_on(struct docs_reconcile *rec, struct docs_replica *rep
             if (err != HKV_OK) goto out;
         }
         if (w.is_full) {
-            err = cut_walk(rec, slot, buf_slice(&next));
+            err = cut_walk(rec, buf_slice(&next));
             walk->is_active = false;
             goto out;
         }
@@ -270,15 +267,15 @@ static enum hkv_err walk_on(struct docs_reconcile *rec, struct docs_replica *rep
         walk->piece++;
     }
     walk->is_active = false;
-    if (rec->reply.item_value_count > 0 || !have_local) err = docs_reply_item(&rec->reply, walk->range, have_local);
+    if (rec->reply.item_value_count > 0 || !walk->end_have_local)
+        err = docs_reply_item(&rec->reply, walk->range, walk->end_have_local);
 out:
     buf_fini(&next);
     buf_fini(&from);
     return err;
 }
 
-/* --- Items
- * -------------------------------------------------------------------------------------------------------------- */
+/* --- Items --- */
 
 static void begin_item(struct docs_reconcile *rec)
 {
@@ -300,7 +297,8 @@ static enum hkv_err start_item_answer(struct docs_reconcile *rec, struct docs_re
     bool is_putting_off = rec->reply.rests[DOCS_REST_ITEMS].is_set || rec->received_is_cut;
     if (is_putting_off || !docs_reply_has_room(&rec->reply, 1, 1))
         return docs_reply_put_off(&rec->reply, DOCS_REST_ITEMS, part->range);
-    walk_start(&rec->walk, part->range);
+    walk_start(&rec->walk, part->range, DOCS_REST_ITEMS);
+    rec->walk.skip_received = rec->walk.chunk_have_local = rec->walk.end_have_local = true;
     rec->phase = DOCS_PHASE_ITEM_ANSWER;
     return HKV_OK;
 }
@@ -353,8 +351,7 @@ static enum hkv_err take_parts(struct docs_reconcile *rec, struct docs_replica *
     return HKV_OK;
 }
 
-/* --- Fingerprints
- * ------------------------------------------------------------------------------------------------------- */
+/* --- Fingerprints --- */
 
 static enum hkv_err answer_fingerprint(struct docs_reconcile *rec, struct docs_replica *replica,
                                        struct docs_batch *batch, const struct docs_asked *asked)
@@ -371,13 +368,15 @@ static enum hkv_err answer_fingerprint(struct docs_reconcile *rec, struct docs_r
         return HKV_OK;
     }
     const struct docs_config *config = &rec->config;
-    bool is_push =
-        ours.count <= config->split_values || memcmp(asked->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0;
+    bool has_nothing = memcmp(asked->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0;
+    bool is_push = ours.count <= config->split_values || has_nothing;
     uint32_t parts = is_push ? 1 : config->split_ways, values = is_push ? ours.count > 0 : 0;
     if (rec->reply.rests[DOCS_REST_FINGERPRINTS].is_set || !docs_reply_has_room(&rec->reply, parts, values))
         return docs_reply_put_off(&rec->reply, DOCS_REST_FINGERPRINTS, range);
     if (is_push) {
-        walk_start(&rec->walk, range);
+        walk_start(&rec->walk, range, DOCS_REST_FINGERPRINTS);
+        rec->walk.skip_received = rec->walk.end_have_local = false;
+        rec->walk.chunk_have_local = has_nothing;
         return HKV_OK;
     }
     spend(rec, 3 * config->split_ways * DOCS_UNITS_QUERY);
@@ -389,7 +388,7 @@ static enum hkv_err answer_fingerprints(struct docs_reconcile *rec, struct docs_
 {
     while (rec->units > 0) {
         if (rec->walk.is_active) {
-            TRY(walk_on(rec, replica, false, DOCS_REST_FINGERPRINTS, false));
+            TRY(walk_on(rec, replica));
             continue;
         }
         if (rec->asked_at == rec->asked_count || batch->answered_early) {
@@ -401,15 +400,14 @@ static enum hkv_err answer_fingerprints(struct docs_reconcile *rec, struct docs_
     return HKV_OK;
 }
 
-/* --- The end of a frame
- * ------------------------------------------------------------------------------------------------- */
+/* --- The end of a frame --- */
 
+/* Whether there is room or not: a peer that doesn't hear of the parent sends the children again and again. */
 static enum hkv_err reply_healers(struct docs_reconcile *rec, struct docs_replica *replica)
 {
     for (size_t i = 0; i < rec->healer_count; i++) {
         struct docs_healer *healer = &rec->healers[i];
         if (docs_set_has(&rec->reply.sent, &healer->fingerprint)) continue;
-        if (!docs_reply_has_room(&rec->reply, 1, 1)) break;
         bool has_content;
         struct buf x = {0};
         TRY(replica->ops->has_content(replica, &healer->entry.record.hash, &has_content));
@@ -499,8 +497,7 @@ static enum hkv_err close_frame(struct docs_reconcile *rec, struct docs_replica 
     return check_limits(rec, replica);
 }
 
-/* --- The dialler's first message
- * ---------------------------------------------------------------------------------------- */
+/* --- The dialler's first message --- */
 
 /* One fingerprint of everything; its bounds are our smallest id, or zeros (docs.md 4.5). */
 static enum hkv_err open_session(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_batch *batch)
@@ -527,8 +524,7 @@ static enum hkv_err open_session(struct docs_reconcile *rec, struct docs_replica
     return err;
 }
 
-/* --- The step
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- The step --- */
 
 static enum hkv_err step(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_batch *batch, bool *done)
 {
@@ -542,7 +538,7 @@ static enum hkv_err step(struct docs_reconcile *rec, struct docs_replica *replic
             TRY(take_parts(rec, replica, batch));
             break;
         case DOCS_PHASE_ITEM_ANSWER:
-            TRY(walk_on(rec, replica, true, DOCS_REST_ITEMS, true));
+            TRY(walk_on(rec, replica));
             if (!rec->walk.is_active) rec->phase = DOCS_PHASE_PARTS;
             break;
         case DOCS_PHASE_FINGERPRINTS:

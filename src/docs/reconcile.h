@@ -53,8 +53,6 @@ struct docs_healer {
     struct buf key;
 };
 
-#define DOCS_HEALERS_MAX 32 /* of one frame; the next session heals the others */
-
 /* A fingerprint of the peer's frame that waits for its end. */
 struct docs_asked {
     size_t x_at, x_len, y_at, y_len; /* in `asked_bytes` */
@@ -72,6 +70,10 @@ enum docs_phase {
  */
 struct docs_walk {
     bool is_active;
+    bool skip_received;    /* leave out what the peer sent in this item */
+    bool chunk_have_local; /* have_local of the item when the frame is full before the walk's end, and … */
+    bool end_have_local;   /* … when it gets there; an empty item is sent only to ask (have_local = 0) */
+    enum docs_rest_slot slot;
     struct docs_range range; /* borrowed from the batch or from `asked_bytes` */
     struct buf last_id;      /* last entry looked at; empty at the start */
     size_t piece;            /* of the range, the one that holds last_id */

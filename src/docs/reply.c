@@ -94,21 +94,40 @@ void docs_reply_drop_item(struct docs_reply *reply)
     reply->item_value_count = 0;
 }
 
-/* Joins two ranges into the smallest one we can name that holds both; all of the ids when in doubt. */
+/* Order of two bounds on the way up from `origin`, over the end and on from the start: < 0, 0, > 0. `*_ends`: the bound
+ * ends a range, so that `origin` itself comes last, not first. */
+static int order_from(struct slice origin, struct slice a, bool a_ends, struct slice b, bool b_ends)
+{
+    int a_side = slice_compare(a, origin), b_side = slice_compare(b, origin);
+    int a_lap = a_side < 0 || (a_side == 0 && a_ends) ? 1 + (a_side == 0) : 0;
+    int b_lap = b_side < 0 || (b_side == 0 && b_ends) ? 1 + (b_side == 0) : 0;
+    return a_lap != b_lap ? a_lap - b_lap : slice_compare(a, b);
+}
+
+/* Joins two ranges, neither of them all, into one from `from.x` up that holds both. False: there is none but all. */
+static bool join(struct docs_range from, struct docs_range with, struct docs_range *out)
+{
+    if (order_from(from.x, with.x, false, with.y, true) >= 0) return false; /* it reaches over from.x */
+    bool with_ends_later = order_from(from.x, with.y, true, from.y, true) > 0;
+    *out = (struct docs_range){from.x, with_ends_later ? with.y : from.y};
+    return true;
+}
+
+/* Ranges come in the order of going up, so joining them that way takes in nothing that was answered already. */
 enum hkv_err docs_reply_put_off(struct docs_reply *reply, enum docs_rest_slot slot, struct docs_range range)
 {
     struct docs_rest *rest = &reply->rests[slot];
-    struct slice x = buf_slice(&rest->x), y = buf_slice(&rest->y);
-    if (!rest->is_set) {
-        rest->is_set = true;
-        TRY(buf_assign(&rest->x, range.x));
-        return buf_assign(&rest->y, range.y);
+    struct docs_range old = {buf_slice(&rest->x), buf_slice(&rest->y)}, joined = range;
+    if (rest->is_set && docs_range_is_all(old)) return HKV_OK;
+    if (rest->is_set && !docs_range_is_all(range)) {
+        bool is_joined = join(old, range, &joined) || join(range, old, &joined);
+        if (!is_joined) joined = (struct docs_range){old.x, old.x};
     }
-    if (slice_equal(x, y)) return HKV_OK;                              /* all of them already */
-    if (slice_equal(y, range.x)) return buf_assign(&rest->y, range.y); /* one goes on where the other ends */
-    if (slice_compare(x, y) < 0 && slice_compare(range.x, range.y) < 0) {
-        if (slice_compare(range.x, x) < 0) TRY(buf_assign(&rest->x, range.x));
-        return slice_compare(range.y, y) > 0 ? buf_assign(&rest->y, range.y) : HKV_OK;
-    }
-    return buf_assign(&rest->y, x);
+    struct buf x = {0}; /* the joined bounds may be the rest's own */
+    TRY(buf_append_slice(&x, joined.x));
+    enum hkv_err err = buf_assign(&rest->y, joined.y);
+    buf_fini(&rest->x);
+    rest->x = buf_take(&x);
+    rest->is_set = true;
+    return err;
 }

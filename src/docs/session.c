@@ -65,8 +65,7 @@ void docs_session_fini(struct docs_session *s)
     buf_fini(&s->pull_y);
 }
 
-/* --- Ends
- * --------------------------------------------------------------------------------------------------------------- */
+/* --- Ends --- */
 
 static void end(struct docs_session *s)
 {
@@ -122,8 +121,7 @@ static void stream_ended(struct docs_session *s)
     }
 }
 
-/* --- Bytes in
- * ----------------------------------------------------------------------------------------------------------- */
+/* --- Bytes in --- */
 
 void docs_session_feed(struct docs_session *s, struct slice bytes)
 {
@@ -214,8 +212,7 @@ static bool decode(struct docs_session *s)
     return false;
 }
 
-/* --- The owner's reports
- * ------------------------------------------------------------------------------------------------ */
+/* --- The owner's reports --- */
 
 void docs_session_allow(struct docs_session *s)
 {
@@ -305,8 +302,7 @@ void docs_session_applied(struct docs_session *s, struct docs_batch *batch)
     if (err != HKV_OK) docs_session_fail(s, err);
 }
 
-/* --- Effects out
- * -------------------------------------------------------------------------------------------------------- */
+/* --- Effects out --- */
 
 static void hand_out(struct docs_session *s, struct docs_effect *effect, enum docs_effect_kind kind,
                      struct docs_batch *batch, enum stage stage)

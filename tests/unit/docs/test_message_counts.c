@@ -1,5 +1,5 @@
-/* The conversations that iroh-docs asserts in its own tests (src/ranger.rs): which messages, with which parts. Ours are the
- * same when we split as upstream does: in two, at existing ids, down to one entry. */
+/* The conversations that iroh-docs asserts in its own tests (src/ranger.rs): which messages, with which parts. Ours are
+ * the same when we split as upstream does: in two, at existing ids, down to one entry. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
