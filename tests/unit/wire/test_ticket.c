@@ -325,6 +325,12 @@ static void doc_tickets_of_older_releases_are_understood(void **state)
         {"0001" ID "01" ID "011a" R_RELAY "0100c0a80107d122", "https://relay.example.com/ 192.168.1.7:4433", 1},
         {"0001" ID "01" ID "000100c0a80107d122", "192.168.1.7:4433", 1},
         {"0001" ID "02" ID "000100c0a80107d122" ID "0000", "192.168.1.7:4433", 2},
+        /* both layouts leave bytes over: the newer counts */
+        {"0001" ID "01" ID "00"
+         "01"
+         "00c0a80107d122"
+         "ff",
+         "", 1},
         /* the newer layout with bytes after it, which iroh ignores */
         {"0001" ID "01" ID "010100c0a80107d122"
          "00000000",
