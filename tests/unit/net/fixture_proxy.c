@@ -9,10 +9,31 @@ static void on_slot(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
     *out = uv_buf_init(p->slot, sizeof p->slot);
 }
 
-static void forward(uv_udp_t *from, const uv_buf_t *bytes, ssize_t len, const struct sockaddr_in *to)
+static void send_bytes(uv_udp_t *from, char *bytes, size_t len, const struct sockaddr_in *to)
 {
-    uv_buf_t part = uv_buf_init(bytes->base, (unsigned)len);
+    uv_buf_t part = uv_buf_init(bytes, (unsigned)len);
     (void)uv_udp_try_send(from, &part, 1, (const struct sockaddr *)to); /* a full queue is a loss, as in a network */
+}
+
+static bool happens(struct rig_proxy *p, unsigned per_mille)
+{
+    return per_mille && random_below(&p->random, 1000) < per_mille;
+}
+
+/* Passes a datagram on, with the faults that were asked for. */
+static void forward(struct rig_proxy *p, struct rig_held *held, uv_udp_t *from, const uv_buf_t *bytes, ssize_t len,
+                    const struct sockaddr_in *to)
+{
+    if (happens(p, p->lose)) return;
+    if (held->len == 0 && (size_t)len <= sizeof held->bytes && happens(p, p->reorder)) {
+        memcpy(held->bytes, bytes->base, (size_t)len);
+        held->len = (size_t)len;
+        return;
+    }
+    send_bytes(from, bytes->base, (size_t)len, to);
+    if (happens(p, p->duplicate)) send_bytes(from, bytes->base, (size_t)len, to);
+    if (held->len) send_bytes(from, held->bytes, held->len, to);
+    held->len = 0;
 }
 
 static void on_front(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const struct sockaddr *from, unsigned flags)
@@ -23,8 +44,8 @@ static void on_front(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const
     memcpy(&p->dialler, from, sizeof p->dialler);
     p->to_endpoint++;
     p->bytes_to_endpoint += (uint64_t)len;
-    forward(&p->back[p->active], bytes, len, &p->endpoint);
-    if (p->twice) forward(&p->back[1 - p->active], bytes, len, &p->endpoint);
+    forward(p, &p->held[0], &p->back[p->active], bytes, len, &p->endpoint);
+    if (p->twice) send_bytes(&p->back[1 - p->active], bytes->base, (size_t)len, &p->endpoint);
 }
 
 static void on_back(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const struct sockaddr *from, unsigned flags)
@@ -34,7 +55,7 @@ static void on_back(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const 
     if (len <= 0 || !from || p->drop || p->drop_back) return;
     p->to_dialler[handle - p->back]++;
     p->bytes_to_dialler += (uint64_t)len;
-    forward(&p->front, bytes, len, &p->dialler);
+    forward(p, &p->held[1], &p->front, bytes, len, &p->dialler);
 }
 
 static void open_socket(struct rig_proxy *p, uv_udp_t *udp, uv_udp_recv_cb receive)

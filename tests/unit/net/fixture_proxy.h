@@ -4,9 +4,19 @@
 #define TESTS_NET_FIXTURE_PROXY_H
 
 #include "fixture.h"
+#include "random.h"
+
+/* A datagram taken out of the order, to be sent after the next one. */
+struct rig_held {
+    size_t len;
+    char bytes[2048];
+};
 
 struct rig_proxy {
     struct rig *rig;
+    struct random random; /* for the faults, in tenths of a percent */
+    unsigned lose, duplicate, reorder;
+    struct rig_held held[2];
     uv_udp_t front;   /* the dialler talks to it */
     uv_udp_t back[3]; /* talk to the endpoint, each from a port of its own */
     size_t active;    /* the one in use */
