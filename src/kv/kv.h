@@ -7,12 +7,13 @@
  * Ownership and threads
  *   - Functions whose comment says "replica" change things: only the replica thread calls them, between kv_begin() and
  *     kv_commit(), except where said. They see their own uncommitted changes.
- *   - Functions whose comment says "any" read a committed snapshot on a pooled connection and may be called from any thread; each
- *     ends its read transaction before it returns. They never wait for the writer.
+ *   - Functions whose comment says "any" read a committed snapshot on a pooled connection and may be called from any
+ * thread; each ends its read transaction before it returns. They never wait for the writer.
  *   - In-memory trees (spans, counts) belong to the replica thread and keep an undo list for kv_rollback().
  *
- * Errors of all functions: HKV_E_NOMEM, HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_CORRUPT. After an SQL error of the kind that ends the
- * whole transaction, kv_in_transaction() is false. Formats: shared design formats.md; insert rules: wire/docs.md 3.3. */
+ * Errors of all functions: HKV_E_NOMEM, HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_CORRUPT. After an SQL error of the kind that
+ * ends the whole transaction, kv_in_transaction() is false. Formats: shared design formats.md; insert rules:
+ * wire/docs.md 3.3. */
 #ifndef HKV_KV_KV_H
 #define HKV_KV_KV_H
 
@@ -23,53 +24,56 @@
 #include "wire/address.h"
 #include "wire/entry.h"
 
-#define KV_CONTENT_HEAD_BYTES 13                 /* of a content, enough for kv_content_parse() */
-#define KV_VALUE_INLINE_MAX 16384            /* bytes; longer contents are files of their own */
-#define KV_FUTURE_US        ((uint64_t)600000000) /* remote stamps further ahead are refused (docs.md 2.6) */
-#define KV_LOCAL_AHEAD_US   ((uint64_t)300000000) /* local stamps are never further ahead */
-#define KV_READERS_MAX      16
-#define KV_REFUSED_MAX      10000
-#define KV_CHANGES_KEPT     ((uint64_t)1000000) /* rows of the change log */
-#define KV_PROVIDERS_MAX    8                   /* remembered for one missing value */
+#define KV_CONTENT_HEAD_BYTES 13                    /* of a content, enough for kv_content_parse() */
+#define KV_VALUE_INLINE_MAX   16384                 /* bytes; longer contents are files of their own */
+#define KV_FUTURE_US          ((uint64_t)600000000) /* remote stamps further ahead are refused (docs.md 2.6) */
+#define KV_LOCAL_AHEAD_US     ((uint64_t)300000000) /* local stamps are never further ahead */
+#define KV_READERS_MAX        16
+#define KV_REFUSED_MAX        10000
+#define KV_CHANGES_KEPT       ((uint64_t)1000000) /* rows of the change log */
+#define KV_PROVIDERS_MAX      8                   /* remembered for one missing value */
 
 struct kv;
 struct files;
 
-/* ------------------------------------------------------------------------------------------------ open, transactions */
+/* ------------------------------------------------------------------------------------------------ open, transactions
+ */
 
 struct kv_config {
-    const char *data_dir;              /* holds docs/store.db and blobs/ ; exists */
+    const char *data_dir; /* holds docs/store.db and blobs/ ; exists */
     struct namespace_id namespace;
-    struct author_id author;           /* ours; changes with kv_set_author */
-    uint64_t cache_bytes;              /* page cache of all connections together */
+    struct author_id author; /* ours; changes with kv_set_author */
+    uint64_t cache_bytes;    /* page cache of all connections together */
     uint64_t max_value_bytes;
-    uint64_t disk_bytes;               /* 0: no limit */
-    bool sync_every_commit;            /* HKV_DURABILITY_POWER */
-    struct env *env;                   /* clocks and random bytes */
-    const char *vfs;                   /* SQLite VFS by name; NULL: the system's files */
-    struct files *files;               /* folder of value files, the caller's; NULL: data_dir/blobs */
+    uint64_t disk_bytes;    /* 0: no limit */
+    bool sync_every_commit; /* HKV_DURABILITY_POWER */
+    struct env *env;        /* clocks and random bytes */
+    const char *vfs;        /* SQLite VFS by name; NULL: the system's files */
+    struct files *files;    /* folder of value files, the caller's; NULL: data_dir/blobs */
 };
 
-/* Opens or creates. Reads spans and counters, nothing else that grows. `*created`: there was no store. `*other_namespace` is set
- * when the stored namespace is not config->namespace; the store is then not opened and the stored one is returned there.
- * Errors: HKV_E_VERSION, HKV_E_NAMESPACE. Start-up thread, before the replica thread runs. */
+/* Opens or creates. Reads spans and counters, nothing else that grows. `*created`: there was no store.
+ * `*other_namespace` is set when the stored namespace is not config->namespace; the store is then not opened and the
+ * stored one is returned there. Errors: HKV_E_VERSION, HKV_E_NAMESPACE. Start-up thread, before the replica thread
+ * runs. */
 HKV_CHECK enum hkv_err kv_open(const struct kv_config *config, struct kv **out, bool *created,
                                struct namespace_id *other_namespace);
 void kv_close(struct kv *kv);
 
-HKV_CHECK enum hkv_err kv_begin(struct kv *kv);    /* replica */
-HKV_CHECK enum hkv_err kv_commit(struct kv *kv);   /* replica; on error the transaction is rolled back */
-void kv_rollback(struct kv *kv);                   /* replica; fine when the transaction is gone already */
-bool kv_in_transaction(const struct kv *kv);       /* replica; sqlite3_get_autocommit() == 0 */
+HKV_CHECK enum hkv_err kv_begin(struct kv *kv);  /* replica */
+HKV_CHECK enum hkv_err kv_commit(struct kv *kv); /* replica; on error the transaction is rolled back */
+void kv_rollback(struct kv *kv);                 /* replica; fine when the transaction is gone already */
+bool kv_in_transaction(const struct kv *kv);     /* replica; sqlite3_get_autocommit() == 0 */
 
-/* A part of the transaction that can be undone alone, with its in-memory changes and change-log rows. Not nested. replica */
+/* A part of the transaction that can be undone alone, with its in-memory changes and change-log rows. Not nested.
+ * replica */
 HKV_CHECK enum hkv_err kv_savepoint(struct kv *kv);
 HKV_CHECK enum hkv_err kv_savepoint_release(struct kv *kv);
 void kv_savepoint_rollback(struct kv *kv);
 
-/* Outside a transaction: checkpoints the write-ahead log when it has grown, removes values that nothing refers to any more, and
- * sweeps orphaned value files after a start; bounded work, called after commits and now and then on a quiet store. Failures are
- * logged and tried again by a later call. True: there is more to do now. replica */
+/* Outside a transaction: checkpoints the write-ahead log when it has grown, removes values that nothing refers to any
+ * more, and sweeps orphaned value files after a start; bounded work, called after commits and now and then on a quiet
+ * store. Failures are logged and tried again by a later call. True: there is more to do now. replica */
 bool kv_maintain(struct kv *kv);
 
 /* ------------------------------------------------------------------------------------------------ keys and contents */
@@ -90,9 +94,10 @@ struct kv_content {
 /* Reads the form from the first bytes (up to 13 are needed) and the whole length of a content. Pure. */
 void kv_content_parse(struct slice head, uint64_t length, struct kv_content *out);
 
-/* Appends what goes before the value: nothing, the expiry form, or the escape. `head` is the value's first up to 4 bytes.
- * For an empty value without expiry it appends the whole constant content. Pure. */
-HKV_CHECK enum hkv_err kv_content_prefix(struct slice head, uint64_t value_length, uint64_t expires_us, struct buf *out);
+/* Appends what goes before the value: nothing, the expiry form, or the escape. `head` is the value's first up to 4
+ * bytes. For an empty value without expiry it appends the whole constant content. Pure. */
+HKV_CHECK enum hkv_err kv_content_prefix(struct slice head, uint64_t value_length, uint64_t expires_us,
+                                         struct buf *out);
 
 extern const uint8_t kv_tombstone_content[5];
 extern const struct hash kv_tombstone_hash;
@@ -130,9 +135,9 @@ struct kv_version {
 };
 
 struct kv_write {
-    struct entry entry;      /* signed on the caller's thread with a stamp of kv_propose_stamp(); key borrowed */
-    struct slice content;    /* the whole content, when it is at most KV_VALUE_INLINE_MAX */
-    struct kv_file *file;    /* else */
+    struct entry entry;   /* signed on the caller's thread with a stamp of kv_propose_stamp(); key borrowed */
+    struct slice content; /* the whole content, when it is at most KV_VALUE_INLINE_MAX */
+    struct kv_file *file; /* else */
     struct kv_content parsed;
     enum kv_expect expect;
     struct kv_version version; /* KV_EXPECT_VERSION */
@@ -143,8 +148,8 @@ struct kv_write {
  * Errors: HKV_E_STAMP_AHEAD (names the author). any */
 HKV_CHECK enum hkv_err kv_propose_stamp(struct kv *kv, struct slice document_key, uint64_t *stamp_us);
 
-/* Stores a local write. When the key moved on since the stamp was proposed, the entry is stamped and signed again with `signer`.
- * `w->entry` is as stored afterwards. The write is part of the open transaction: durable after kv_commit().
+/* Stores a local write. When the key moved on since the stamp was proposed, the entry is stamped and signed again with
+ * `signer`. `w->entry` is as stored afterwards. The write is part of the open transaction: durable after kv_commit().
  * Errors: HKV_E_CONFLICT, HKV_E_STAMP_AHEAD, HKV_E_LIMIT (disk budget). replica */
 HKV_CHECK enum hkv_err kv_write(struct kv *kv, struct kv_write *w, const struct kv_signer *signer);
 
@@ -157,15 +162,18 @@ HKV_CHECK enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, stru
 
 /* Makes it durable under its final name. `outboard` (64-byte pairs in pre-order) is kept with the value's row later.
  * Errors: HKV_E_DISK, HKV_E_DISK_FULL. */
-HKV_CHECK enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take);
+HKV_CHECK enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length,
+                                    struct buf *outboard_take);
 
-/* Frees the handle; a file that no committed transaction refers to is removed. NULL is fine. Any thread; the replica thread alone
- * between the write that stored it and the end of that transaction. */
+/* Frees the handle; a file that no committed transaction refers to is removed. NULL is fine. Any thread; the replica
+ * thread alone between the write that stored it and the end of that transaction. */
 void kv_file_free(struct kv_file *file);
 
-/* ------------------------------------------------------------------------------------------------ remote entries, values */
+/* ------------------------------------------------------------------------------------------------ remote entries,
+ * values */
 
-/* The entries as reconciliation sees them (docs/replica.h). `now_us` for the future rule is read once a transaction. replica */
+/* The entries as reconciliation sees them (docs/replica.h). `now_us` for the future rule is read once a transaction.
+ * replica */
 struct docs_replica *kv_docs(struct kv *kv);
 
 /* Full range: count, and the fingerprint as on the wire (EMPTY included). replica */
@@ -179,25 +187,27 @@ struct kv_wanted {
     uint32_t attempts;
 };
 
-/* Missing values that are due for a fetch, oldest first, at most `max`; those longer than max_value_bytes are never among them.
- * They are marked as taken until kv_value_arrived, kv_value_failed or a restart. `next_due_us` (wall): when to ask again, 0 when
- * nothing waits. replica */
+/* Missing values that are due for a fetch, oldest first, at most `max`; those longer than max_value_bytes are never
+ * among them. They are marked as taken until kv_value_arrived, kv_value_failed or a restart. `next_due_us` (wall): when
+ * to ask again, 0 when nothing waits. replica */
 HKV_CHECK enum hkv_err kv_wanted_take(struct kv *kv, uint64_t now_us, size_t max, struct kv_wanted *out, size_t *count,
                                       uint64_t *next_due_us);
 
-/* The verified content of a hash is here: small bytes, or a sealed file (taken over when stored; NULL otherwise). What it lets
- * keys show becomes visible in this transaction. Unwanted contents are ignored. replica */
-HKV_CHECK enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct slice content, struct kv_file *file);
+/* The verified content of a hash is here: small bytes, or a sealed file (taken over when stored; NULL otherwise). What
+ * it lets keys show becomes visible in this transaction. Unwanted contents are ignored. replica */
+HKV_CHECK enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct slice content,
+                                        struct kv_file *file);
 
 /* No provider had it: tried again with back-off (1 s doubling to 5 minutes). replica */
 HKV_CHECK enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, uint64_t now_us);
 
-/* This peer may have what is missing (a sync with it ended well): makes missing values due now and adds it as provider where there is
- * room. Bounded: it stores one row, not one for each value. replica */
+/* This peer may have what is missing (a sync with it ended well): makes missing values due now and adds it as provider
+ * where there is room. Bounded: it stores one row, not one for each value. replica */
 HKV_CHECK enum hkv_err kv_wanted_wake(struct kv *kv, const struct endpoint_id *peer);
 
-/* Opens a verified content for serving. `head` is the whole content when it is inline; else `fd` ≥ 0 is the file. The two constant
- * contents and the empty content are always there. Errors: HKV_E_NOT_FOUND (quiet). any; the result is independent of kv. */
+/* Opens a verified content for serving. `head` is the whole content when it is inline; else `fd` ≥ 0 is the file. The
+ * two constant contents and the empty content are always there. Errors: HKV_E_NOT_FOUND (quiet). any; the result is
+ * independent of kv. */
 struct kv_blob {
     struct hash hash;
     uint64_t length;
@@ -209,8 +219,9 @@ struct kv_blob {
 HKV_CHECK enum hkv_err kv_blob_open(struct kv *kv, const struct hash *hash, struct kv_blob *out);
 void kv_blob_close(struct kv_blob *blob);
 
-/* Entries that were refused because their stamp was too far ahead and are due now (by the transaction's clock): inserts at most
- * `max` of them as received from the peer that sent them. `next_due_us`: when to ask again, 0 when none waits. replica */
+/* Entries that were refused because their stamp was too far ahead and are due now (by the transaction's clock): inserts
+ * at most `max` of them as received from the peer that sent them. `next_due_us`: when to ask again, 0 when none waits.
+ * replica */
 HKV_CHECK enum hkv_err kv_refused_retry(struct kv *kv, size_t max, size_t *inserted, uint64_t *next_due_us);
 
 /* Shown values that expired by `now_us`: at most `max` become EXPIRED in the change log (reads hide them without it).
@@ -220,14 +231,14 @@ HKV_CHECK enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max,
 /* ------------------------------------------------------------------------------------------------ reads */
 
 struct kv_item {
-    struct buf key;            /* user key, or the record name of a system record */
+    struct buf key; /* user key, or the record name of a system record */
     struct kv_version version;
     struct hash hash;
-    uint64_t length;           /* of the value, without content prefix */
+    uint64_t length; /* of the value, without content prefix */
     uint64_t expires_us;
-    struct buf value;          /* filled when asked for and inline */
-    struct kv_blob blob;       /* opened when asked for and in a file; fd -1 otherwise */
-    uint32_t skip;             /* content bytes before the value in `blob` */
+    struct buf value;    /* filled when asked for and inline */
+    struct kv_blob blob; /* opened when asked for and in a file; fd -1 otherwise */
+    uint32_t skip;       /* content bytes before the value in `blob` */
 };
 
 void kv_item_fini(struct kv_item *item);
@@ -237,8 +248,9 @@ enum kv_want { KV_WANT_META, KV_WANT_VALUE };
 /* What a document key shows now. Errors: HKV_E_NOT_FOUND (absent, tombstone, expired; quiet), HKV_E_FORMAT. any */
 HKV_CHECK enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_want want, struct kv_item *out);
 
-/* Shown keys of one class in byte order: those beginning with `prefix` (a user-key or record-name prefix), after `after` (a key; empty:
- * from the start). Calls `visit` until it returns false; values longer than `value_max` are not loaded. One snapshot. any */
+/* Shown keys of one class in byte order: those beginning with `prefix` (a user-key or record-name prefix), after
+ * `after` (a key; empty: from the start). Calls `visit` until it returns false; values longer than `value_max` are not
+ * loaded. One snapshot. any */
 HKV_CHECK enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix, struct slice after,
                                enum kv_want want, uint64_t value_max, bool (*visit)(void *arg, struct kv_item *item),
                                void *arg);
@@ -263,7 +275,7 @@ enum kv_change_kind { KV_PUT_LOCAL, KV_DELETE_LOCAL, KV_PUT_REMOTE, KV_DELETE_RE
 struct kv_change {
     uint64_t position;
     enum kv_change_kind kind;
-    bool by_prefix;            /* reason "prefix" */
+    bool by_prefix; /* reason "prefix" */
     bool has_peer;
     struct endpoint_id peer;
     struct kv_version version; /* that the key has now; with by_prefix that of the removing entry */
@@ -281,7 +293,8 @@ void kv_changes_fini(struct kv_changes *changes);
 
 uint64_t kv_epoch(const struct kv *kv);
 
-/* ------------------------------------------------------------------------------------------------ counts, peers, meta */
+/* ------------------------------------------------------------------------------------------------ counts, peers, meta
+ */
 
 struct kv_counts {
     uint64_t entries;
@@ -292,7 +305,7 @@ struct kv_counts {
     uint64_t values_too_large;
     uint64_t entries_refused;
     uint64_t foreign_entries;
-    uint64_t position;      /* newest change */
+    uint64_t position;        /* newest change */
     uint64_t newest_stamp_us; /* among our own entries */
     uint64_t disk_bytes;
     uint64_t wal_bytes;
@@ -320,12 +333,13 @@ HKV_CHECK enum hkv_err kv_peer_list(struct kv *kv, bool (*visit)(void *arg, cons
 HKV_CHECK enum hkv_err kv_meta_get(struct kv *kv, const char *name, struct buf *out);
 HKV_CHECK enum hkv_err kv_meta_set(struct kv *kv, const char *name, struct slice value);
 
-/* Whether another node's shown keys exist besides system records and the reserved `daemon` prefixes: counts visible user keys
- * quickly (0 or more). any */
+/* Whether another node's shown keys exist besides system records and the reserved `daemon` prefixes: counts visible
+ * user keys quickly (0 or more). any */
 HKV_CHECK enum hkv_err kv_has_user_keys(struct kv *kv, bool *out);
 
-/* Empties the store for another namespace: entries, keys, values, changes (new epoch), refused; keeps identity-independent meta and
- * peers. Its own transaction; value files go afterwards. replica, outside a transaction */
+/* Empties the store for another namespace: entries, keys, values, changes (new epoch), refused; keeps
+ * identity-independent meta and peers. Its own transaction; value files go afterwards. replica, outside a transaction
+ */
 HKV_CHECK enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace);
 
 /* Our author changed. replica */

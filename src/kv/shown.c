@@ -346,6 +346,7 @@ enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max, uint64_t 
         if (err != HKV_OK || !found) break;
         *next_due_us = expires_us;
         if (expires_us > now_us || done == max) break;
+        *next_due_us = 0;
         err = expire(kv, buf_slice(&key));
     }
     buf_fini(&key);

@@ -1,0 +1,240 @@
+/* Missing values: who is asked, when, and what a restart changes. */
+#include "fixture/kv_store.h"
+
+#include "crypto/blake3.h"
+
+#define T          FIXTURE_NOW_US
+#define S          ((uint64_t)1000000)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+static const struct endpoint_id peers[] = {{{1}}, {{2}}, {{3}}, {{4}}, {{5}}, {{6}}, {{7}}, {{8}}, {{9}}, {{10}}};
+
+static struct hash receive_from(struct fixture *f, const struct endpoint_id *peer, bool provides, const char *key,
+                                uint64_t stamp_us, const char *content, uint64_t length)
+{
+    struct docs_replica *r = kv_docs(f->kv);
+    struct docs_origin origin = {.peer = *peer, .provides_content = provides};
+    enum docs_insert out;
+    struct entry e = fixture_entry(f, 'x', fixture_key(key), stamp_us, slice_of_text(content));
+    e.record.length_bytes = length;
+    OK(kv_begin(f->kv));
+    OK(r->ops->insert(r, &e, &origin, &out, NULL, NULL));
+    OK(kv_commit(f->kv));
+    assert_int_equal(out, DOCS_INSERTED);
+    return e.record.hash;
+}
+
+static struct hash want(struct fixture *f, const char *key, const char *content)
+{
+    return receive_from(f, &peers[0], true, key, T, content, strlen(content));
+}
+
+static size_t take(struct fixture *f, struct kv_wanted *out, size_t max, uint64_t *next_us)
+{
+    size_t count;
+    OK(kv_begin(f->kv));
+    OK(kv_wanted_take(f->kv, f->wall_us, max, out, &count, next_us));
+    OK(kv_commit(f->kv));
+    return count;
+}
+
+static void fail_value(struct fixture *f, const struct hash *hash)
+{
+    OK(kv_begin(f->kv));
+    OK(kv_value_failed(f->kv, hash, f->wall_us));
+    OK(kv_commit(f->kv));
+}
+
+static void wake(struct fixture *f, const struct endpoint_id *peer)
+{
+    OK(kv_begin(f->kv));
+    OK(kv_wanted_wake(f->kv, peer));
+    OK(kv_commit(f->kv));
+}
+
+static void a_missing_value_is_handed_out_once_with_its_provider(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash hash = want(f, "a", "content");
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &hash, sizeof hash);
+    assert_int_equal(w[0].length, 7);
+    assert_int_equal(w[0].provider_count, 1);
+    assert_memory_equal(&w[0].providers[0], &peers[0], sizeof peers[0]);
+    assert_int_equal(next_us, 0);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    fixture_arrive(f, "content");
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    fixture_check(f);
+}
+
+static void they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash a = want(f, "a", "1");
+    struct hash b = want(f, "b", "2");
+    struct hash c = want(f, "c", "3");
+    assert_int_equal(take(f, w, 2, &next_us), 2);
+    assert_memory_equal(&w[0].hash, &a, sizeof a);
+    assert_memory_equal(&w[1].hash, &b, sizeof b);
+    assert_int_equal(next_us, f->wall_us); /* more is due now */
+    assert_int_equal(take(f, w, 2, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &c, sizeof c);
+    assert_int_equal(next_us, 0);
+}
+
+static void failures_back_off_from_one_second_to_five_minutes(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash hash = want(f, "a", "content");
+    static const uint64_t expected_s[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300};
+    for (size_t i = 0; i < sizeof expected_s / sizeof expected_s[0]; i++) {
+        assert_int_equal(take(f, w, 4, &next_us), 1);
+        assert_int_equal(w[0].attempts, i);
+        fail_value(f, &hash);
+        assert_int_equal(take(f, w, 4, &next_us), 0);
+        assert_int_equal(next_us, f->wall_us + expected_s[i] * S);
+        f->wall_us = next_us - 1;
+        assert_int_equal(take(f, w, 4, &next_us), 0);
+        f->wall_us = next_us;
+    }
+    fixture_check(f);
+}
+
+static void a_restart_forgets_who_took_a_value_but_not_the_back_off(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash a = want(f, "a", "1");
+    (void)want(f, "b", "2");
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    fail_value(f, &a);
+    fixture_reopen(f);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_int_equal(w[0].attempts, 0);
+    assert_int_equal(next_us, f->wall_us + S);
+    f->wall_us = next_us;
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &a, sizeof a);
+    assert_int_equal(w[0].attempts, 1);
+}
+
+static void a_wake_makes_everything_due_once_with_the_peer_as_provider(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash a = want(f, "a", "1");
+    struct hash b = want(f, "b", "2");
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    fail_value(f, &a);
+    fail_value(f, &b);
+    f->wall_us += 10;
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    wake(f, &peers[1]);
+    assert_int_equal(take(f, w, 1, &next_us), 1);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_int_equal(w[0].provider_count, 2);
+    assert_memory_equal(&w[0].providers[1], &peers[1], sizeof peers[1]);
+    f->wall_us += 10;
+    fail_value(f, &a);
+    fail_value(f, &b);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    assert_int_equal(next_us, f->wall_us + 2 * S);
+    fixture_reopen(f);
+    f->wall_us = next_us;
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    assert_int_equal(w[0].provider_count, 2); /* remembered */
+}
+
+static void providers_are_remembered_without_repeats_up_to_the_limit(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    for (size_t i = 0; i < 20; i++) (void)receive_from(f, &peers[i / 2], true, "a", T + i, "content", 7);
+    (void)receive_from(f, &peers[3], false, "b", T, "content", 7);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_int_equal(w[0].provider_count, KV_PROVIDERS_MAX);
+    for (size_t i = 0; i < KV_PROVIDERS_MAX; i++) assert_memory_equal(&w[0].providers[i], &peers[i], sizeof peers[i]);
+    fixture_check(f);
+}
+
+static void a_value_above_the_limit_is_counted_and_never_wanted(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    struct kv_counts counts;
+    uint64_t next_us;
+    OK(fixture_put(f, "a", "mine"));
+    (void)receive_from(f, &peers[0], true, "a", T + 1000, "huge", f->config.max_value_bytes + 1);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_too_large, 1);
+    assert_int_equal(counts.values_missing, 0);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    assert_string_equal(fixture_get(f, "a"), "mine");
+    fixture_check(f);
+    /* Another entry says that the same content is small after all. */
+    (void)receive_from(f, &peers[0], true, "b", T, "huge", 4);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_too_large, 0);
+    assert_int_equal(counts.values_missing, 1);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_int_equal(w[0].length, 4);
+    fixture_check(f);
+}
+
+static void a_value_nobody_refers_to_any_more_is_not_wanted(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    struct kv_counts counts;
+    uint64_t next_us;
+    (void)want(f, "a", "old");
+    (void)receive_from(f, &peers[0], true, "a", T + 1, "new", 3);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_missing, 1);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_int_equal(w[0].length, 3);
+    fixture_check(f);
+    fixture_arrive(f, "old"); /* ignored */
+    assert_null(fixture_get(f, "a"));
+    fixture_check(f);
+}
+
+static void an_arrival_that_is_rolled_back_is_wanted_again(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash hash = want(f, "a", "content");
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    OK(kv_begin(f->kv));
+    OK(kv_value_arrived(f->kv, &hash, slice_of_text("content"), NULL));
+    kv_rollback(f->kv);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    fixture_check(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_missing_value_is_handed_out_once_with_its_provider),
+        TEST(they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked),
+        TEST(failures_back_off_from_one_second_to_five_minutes),
+        TEST(a_restart_forgets_who_took_a_value_but_not_the_back_off),
+        TEST(a_wake_makes_everything_due_once_with_the_peer_as_provider),
+        TEST(providers_are_remembered_without_repeats_up_to_the_limit),
+        TEST(a_value_above_the_limit_is_counted_and_never_wanted),
+        TEST(a_value_nobody_refers_to_any_more_is_not_wanted),
+        TEST(an_arrival_that_is_rolled_back_is_wanted_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
