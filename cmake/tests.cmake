@@ -12,3 +12,7 @@ if(HKV_SANITIZE OR HKV_COVERAGE OR HKV_FUZZ)
 else()
     hkv_script_test(layers 60 scripts/check_layers ${CMAKE_SOURCE_DIR} ${CMAKE_ARCHIVE_OUTPUT_DIRECTORY})
 endif()
+
+if(NOT HKV_FUZZ AND NOT HKV_SANITIZE AND NOT HKV_COVERAGE)
+    hkv_script_test(e2e/install 120 tests/e2e/test_install)
+endif()
