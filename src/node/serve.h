@@ -12,9 +12,10 @@
 
 #define SERVE_BLOCK_BYTES ((size_t)128 * 1024)
 #define SERVE_CONNS_MAX   256
-#define SERVE_ANSWERS_MAX 1024 /* requests in hand, over all connections; more are reset with code 2, come back later  \
-                                */
-#define SERVE_ACTIVE_MAX   32  /* of these, being answered; the others wait their turn */
+#define SERVE_ANSWERS_MAX                                                                                              \
+    1024                      /* requests in hand, over all connections; more are reset with code 2, come back later   \
+                               */
+#define SERVE_ACTIVE_MAX   32 /* of these, being answered; the others wait their turn */
 #define SERVE_REQUESTS_MAX ((size_t)16 << 20)   /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
 #define SERVE_STALL_US     ((uint64_t)30000000) /* a peer that sends or takes nothing for so long loses the stream */
 

@@ -69,11 +69,14 @@ static enum hkv_event_type event_type_of(enum kv_change_kind kind)
 
 static void deliver_change(struct hkv_watch *w, const struct kv_change *change)
 {
-    char peer[ID_TEXT_MAX];
+    char peer[ID_TEXT_MAX], key[HKV_KEY_MAX + 1];
+    assert(change->key.len <= HKV_KEY_MAX);
     if (!slice_starts_with(buf_slice(&change->key), buf_slice(&w->prefix))) return;
+    memcpy(key, change->key.data, change->key.len);
+    key[change->key.len] = '\0';
     struct hkv_event event = {
         .type = event_type_of(change->kind),
-        .key = (const char *)change->key.data,
+        .key = key,
         .key_bytes = change->key.len,
         .version.stamp_us = change->version.stamp_us,
         .peer = change->has_peer ? id_format(change->peer.bytes, peer) : NULL,
