@@ -126,7 +126,7 @@ class Daemon:
         environment["HERO_CODESCALERS_KVS_NAMESPACE_SECRET"] = self.namespace_secret
         command = [str(SERVER), "--data-dir", str(self.folder / "data"), "--socket-dir", str(self.folder / "s")]
         command += ["--bind-ipv4", "127.0.0.1", "--bind-ipv6", "", "--port", str(self.port)]
-        command += ["--anti-entropy-ms", str(self.anti_entropy_ms), "--log-level", "info"]
+        command += ["--anti-entropy-ms", str(self.anti_entropy_ms), "--log-level", os.environ.get("HKV_LOG_LEVEL") or "info"]
         with open(self.folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         eventually(f"{self.name} answers on its socket", self._connect, START_DEADLINE_S)
