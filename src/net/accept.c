@@ -71,13 +71,13 @@ static void accept_short(struct net_endpoint *ep, struct udp_socket *udp, const 
 }
 
 static void accept_refuse(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
-                          const ngtcp2_pkt_hd *hd, uint64_t code)
+                          const ngtcp2_pkt_hd *hd)
 {
     uint8_t packet[NET_PAYLOAD_MAX];
     ep->stats.refused++;
     if (!net_endpoint_may_answer(ep)) return;
-    ngtcp2_ssize n =
-        ngtcp2_crypto_write_connection_close(packet, sizeof packet, hd->version, &hd->scid, &hd->dcid, code, NULL, 0);
+    ngtcp2_ssize n = ngtcp2_crypto_write_connection_close(packet, sizeof packet, hd->version, &hd->scid, &hd->dcid,
+                                                          NGTCP2_CONNECTION_REFUSED, NULL, 0);
     accept_answer(ep, udp, d, packet, n);
 }
 
@@ -116,11 +116,13 @@ static void accept_initial(struct net_endpoint *ep, struct udp_socket *udp, cons
     struct quic_conn *c;
     int token = accept_token(ep, d, hd, &odcid);
     if (token == NGTCP2_CRYPTO_ERR_VERIFY_TOKEN) {
-        accept_refuse(ep, udp, d, hd, NGTCP2_INVALID_TOKEN);
+        /* Outdated, or of another address: a client that tries all our addresses sends the one token to each of them.
+         * Saying INVALID_TOKEN would end what goes well elsewhere. */
+        ep->stats.datagrams_ignored++;
         return;
     }
     if (ep->conn_count >= ep->limits.conns_max || ep->half_open_count >= ep->limits.half_open_max) {
-        accept_refuse(ep, udp, d, hd, NGTCP2_CONNECTION_REFUSED);
+        accept_refuse(ep, udp, d, hd);
         return;
     }
     if (token != 0 && ep->half_open_count >= ep->limits.half_open_retry) {

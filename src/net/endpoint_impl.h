@@ -50,7 +50,6 @@ struct net_endpoint {
     uv_poll_t timer;
     uv_prepare_t prepare; /* runs before the loop waits */
     uv_idle_t idle;       /* while it runs the loop does not wait: something is dirty */
-    bool flushing;
 
     bool closing;
     unsigned handles_open;

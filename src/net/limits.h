@@ -15,7 +15,6 @@
 #define NET_CANDIDATES_MAX    32
 #define NET_CIDS_PER_CONN_MAX 16
 #define NET_STREAMS_LOCAL_MAX 4096 /* streams opened by us on one connection, waiting ones included */
-#define NET_CLOSE_PACKET_MAX  NET_PAYLOAD_MAX
 #define NET_REASON_MAX        160  /* bytes of a close reason that we keep, NUL included */
 #define NET_STATELESS_BURST   100  /* resets, version negotiations and refusals answered at once ... */
 #define NET_STATELESS_PER_S   1000 /* ... and per second */

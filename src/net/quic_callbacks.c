@@ -142,12 +142,14 @@ static int on_stream_close(ngtcp2_conn *ng, uint32_t flags, int64_t id, uint64_t
 {
     struct quic_conn *c = user;
     struct quic_stream *s = stream_user;
-    (void)flags, (void)code;
     if (!ngtcp2_conn_is_local_stream(ng, id)) ngtcp2_conn_extend_max_streams_bidi(ng, 1);
     if (!s) return 0;
-    if (quic_listening(c) && s->fin_sent && !s->finished_told && !s->send_over && s->queued == 0) {
-        s->finished_told = true;
-        if (s->events) s->events->finished(&s->base);
+    if (quic_listening(c) && !s->send_over) {
+        bool all_acked = s->fin_sent && s->queued == 0;
+        if (all_acked)
+            quic_stream_finished(s);
+        else
+            quic_stream_peer_stopped(s, flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET ? code : 0);
     }
     quic_stream_end(s);
     return 0;

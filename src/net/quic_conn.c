@@ -413,6 +413,11 @@ static void quic_conn_ending(struct quic_conn *c, struct quic_ending *end)
     case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
         quic_ended_by_time(c, end);
         return;
+    case NGTCP2_ERR_NO_VIABLE_PATH:
+        end->silent = true;
+        end->err = HKV_E_PEER_LOST;
+        snprintf(end->why, sizeof end->why, "the peer changed its address and does not answer there");
+        return;
     case NGTCP2_ERR_DROP_CONN:
     case NGTCP2_ERR_RETRY:
         end->silent = true;

@@ -292,6 +292,14 @@ void quic_stream_peer_stopped(struct quic_stream *s, uint64_t code)
     if (s->events) s->events->stopped(&s->base, code);
 }
 
+void quic_stream_finished(struct quic_stream *s)
+{
+    if (s->finished_told) return;
+    s->finished_told = true;
+    s->send_over = true;
+    if (s->events) s->events->finished(&s->base);
+}
+
 struct quic_stream *quic_stream_find(struct quic_conn *c, int64_t id)
 {
     for (struct quic_stream *s = c->streams; s; s = s->next)
@@ -339,11 +347,7 @@ void quic_streams_callbacks(struct quic_conn *c)
             bool still = s->queued <= TRANSPORT_WRITABLE_BYTES; /* the owner may have written since */
             if (still && s->events && !s->send_over && !s->fin_wanted) s->events->writable(&s->base);
         }
-        if (s->finished_due && !s->finished_told) {
-            s->finished_told = true;
-            s->send_over = true;
-            if (s->events) s->events->finished(&s->base);
-        }
+        if (s->finished_due) quic_stream_finished(s);
         if (s->closed_due) quic_stream_end(s);
     }
 }

@@ -72,6 +72,7 @@ void quic_stream_data(struct quic_stream *s, struct slice bytes, bool fin);
 void quic_stream_acked(struct quic_stream *s, uint64_t len);
 void quic_stream_peer_reset(struct quic_stream *s, uint64_t code);
 void quic_stream_peer_stopped(struct quic_stream *s, uint64_t code);
+void quic_stream_finished(struct quic_stream *s); /* all is acknowledged, the FIN too */
 
 /* Opens streams that wait for credit, as far as it goes. Returns 0 or a fatal error of ngtcp2. */
 int quic_streams_open(struct quic_conn *c);

@@ -18,7 +18,6 @@
 #define TLS_ALERT_ACCESS_DENIED 49
 #define TLS_ALERT_NO_PROTOCOL   120
 #define TLS_ALERT_BAD_CERT      42
-#define TLS_ALERT_CRYPTO_ERROR  0x100 /* QUIC error code of alert 0 */
 
 /* Our key pair, ready for sessions; shared by all sessions of an endpoint. */
 struct tls_identity {

@@ -256,6 +256,7 @@ void rig_open_alpns(struct rig *rig, size_t index, const char *const *alpns, siz
         .owner = {.admit = on_admit, .accepted = on_accepted, .user = node},
         .limits = rig->limits,
     };
+    if (rig->wildcard) memset(config.bind_v4.ip, 0, sizeof config.bind_v4.ip);
     enum hkv_err err = net_endpoint_open(&config, &node->ep);
     if (err != HKV_OK) fail_msg("net_endpoint_open: %s", error_last());
     node->closed = false;

@@ -155,6 +155,24 @@ static void first_live_address_of_several_wins(void **state)
     rig_fini(&rig);
 }
 
+static void answer_comes_from_the_address_that_was_dialled(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    rig_open(&rig, 0);
+    rig.wildcard = true;
+    rig_open(&rig, 1);
+    struct socket_address at = rig_address(&rig.nodes[1]);
+    at.ip[3] = 77; /* 127.0.0.77; the kernel itself would answer from 127.0.0.1 */
+    struct rig_conn *a = rig_dial_at(&rig.nodes[0], net_endpoint_id(rig.nodes[1].ep), &at, 1, RIG_ALPN_A);
+    rig_until(&rig, a->opened);
+    struct transport_path_info path;
+    transport_conn_path(a->conn, &path);
+    assert_int_equal(path.remote.ip[3], 77);
+    rig_fini(&rig);
+}
+
 static void bound_port_is_named(void **state)
 {
     (void)state;
@@ -230,6 +248,7 @@ int main(void)
         cmocka_unit_test(dead_port_fails_in_time),
         cmocka_unit_test(what_cannot_be_dialled_is_said_at_once),
         cmocka_unit_test(first_live_address_of_several_wins),
+        cmocka_unit_test(answer_comes_from_the_address_that_was_dialled),
         cmocka_unit_test(bound_port_is_named),
         cmocka_unit_test(close_codes_and_reasons_arrive),
         cmocka_unit_test(dial_can_be_called_off),
