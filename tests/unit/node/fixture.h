@@ -2,11 +2,12 @@
 #ifndef HKV_TESTS_NODE_FIXTURE_H
 #define HKV_TESTS_NODE_FIXTURE_H
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include <cmocka.h>
 
 #include <hero_kvs.h>
 

@@ -1,5 +1,4 @@
 /* Stores in one process that sync over real QUIC on loopback. */
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,30 +270,26 @@ static void a_removed_peer_is_left_alone(void **state)
     hkv_info_fini(&info);
 }
 
-static void *wait_for_ever(void *arg)
+static void keep_result(void *arg, enum hkv_err err, const char *error, uint64_t waited_ms)
 {
-    return (void *)(uintptr_t)hkv_wait_converged(arg, NULL, 0, HKV_FOREVER, NULL);
+    (void)error, (void)waited_ms;
+    *(enum hkv_err *)arg = err;
 }
 
 static void close_ends_a_waiting_call(void **state)
 {
     struct two *two = *state;
     struct hkv_info info;
-    pthread_t waiter;
-    void *result;
-    struct hkv_status status;
+    enum hkv_err result = HKV_OK;
     assert_ok(hkv_info(two->store[1], &info));
     hkv_close(two->store[1]);
     two->store[1] = NULL;
     assert_ok(hkv_peer_add(two->store[0], info.endpoint_ticket));
     hkv_info_fini(&info);
-    assert_int_equal(pthread_create(&waiter, NULL, wait_for_ever, two->store[0]), 0);
-    do assert_ok(hkv_status(two->store[0], &status));
-    while (status.sessions_failed == 0);
+    assert_ok(hkv_wait_converged_async(two->store[0], NULL, 0, HKV_FOREVER, keep_result, &result));
     hkv_close(two->store[0]);
     two->store[0] = NULL;
-    assert_int_equal(pthread_join(waiter, &result), 0);
-    assert_int_equal((uintptr_t)result, HKV_E_CLOSED);
+    assert_int_equal(result, HKV_E_CLOSED);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
