@@ -7,8 +7,9 @@
 #include "cli/cli.h"
 #include "server/text.h"
 
-/* Longest value in a JSON-RPC call; longer ones go by client_put_stream and client_get_stream. */
-#define CLIENT_VALUE_MAX ((size_t)3 << 20)
+/* Longest value that is stored by a JSON-RPC call: as base64 it fits into the daemon's 4 MiB with a key that is all
+ * escapes. Longer ones go by client_put_stream. */
+#define CLIENT_VALUE_MAX ((size_t)2 << 20)
 
 #define CLIENT_E_USE_VALUE_PATH (-32080) /* the daemon's word for "too long for JSON-RPC" */
 #define CLIENT_E_NOT_FOUND      (-32004)

@@ -11,8 +11,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define LISTEN_BACKLOG 128
-
 bool make_directories(const char *path, mode_t mode)
 {
     char *copy = strdup(path);
@@ -92,7 +90,7 @@ static bool bind_and_listen(struct listen_socket *sock, const char *path)
     int result = bind(sock->fd, (struct sockaddr *)&address, sizeof address);
     umask(before);
     struct stat status;
-    if (result == 0 && listen(sock->fd, LISTEN_BACKLOG) == 0 && lstat(path, &status) == 0) {
+    if (result == 0 && listen(sock->fd, SOMAXCONN) == 0 && lstat(path, &status) == 0) {
         sock->device = status.st_dev;
         sock->inode = status.st_ino;
         return true;

@@ -196,9 +196,23 @@ static struct record *find(struct hkv_store *store, const char *key, size_t key_
     return &store->records[at];
 }
 
+static bool is_utf8(const unsigned char *at, size_t len)
+{
+    while (len > 0) {
+        size_t need = at[0] < 0x80 ? 1 : at[0] >= 0xf0 ? 4 : at[0] >= 0xe0 ? 3 : at[0] >= 0xc2 ? 2 : 0;
+        if (need == 0 || need > len || at[0] > 0xf4) return false;
+        for (size_t i = 1; i < need; i++)
+            if ((at[i] & 0xc0) != 0x80) return false;
+        at += need;
+        len -= need;
+    }
+    return true;
+}
+
 static enum hkv_err check_key(const char *key, size_t key_bytes)
 {
-    if (key_bytes == 0 || key_bytes > HKV_KEY_MAX || memchr(key, 0, key_bytes))
+    if (key_bytes == 0 || key_bytes > HKV_KEY_MAX || memchr(key, 0, key_bytes) ||
+        !is_utf8((const unsigned char *)key, key_bytes))
         return fault(HKV_E_KEY, "a key has 1 to 1024 bytes and no NUL");
     return HKV_OK;
 }

@@ -1,0 +1,206 @@
+#!/usr/bin/env python3
+"""The command line tool against a running daemon: what it prints, its exit codes, values of all sizes, finding the socket.
+
+usage: test_cli.py SERVER CLI"""
+
+import base64
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+from daemon import Daemon, check, clean_environment, equal, run
+
+SERVER, CLI = sys.argv[1:3]
+
+
+def cli(*arguments, stdin=b"", environment=None, socket_dir=True):
+    """Exit code, output (bytes) and error text."""
+    where = ["--socket-dir", daemon.socket_dir] if socket_dir else []
+    done = subprocess.run([CLI, *arguments[:1], *where, *arguments[1:]], input=stdin, capture_output=True, timeout=60,
+                          env=environment or clean_environment())
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def ok(*arguments, stdin=b""):
+    code, output, error = cli(*arguments, stdin=stdin)
+    equal(code, 0, f"{arguments}: exit code ({error})")
+    equal(error, "", f"{arguments}: stderr")
+    return output
+
+
+def test_put_get_del():
+    first = ok("put", "greeting", "hello").decode().strip()
+    equal(ok("get", "greeting"), b"hello", "the value, byte by byte")
+    second = ok("put", "greeting", stdin=b"from\0stdin\n").decode().strip()
+    check(first != second and second.count("-") == 1, f"versions {first}, {second}")
+    equal(ok("get", "greeting"), b"from\0stdin\n", "the value from stdin")
+    ok("put", "greeting", "--", "--dashes")
+    equal(ok("get", "greeting"), b"--dashes", "a value behind --")
+    ok("put", "empty", "")
+    equal(ok("get", "empty"), b"", "an empty value")
+    ok("del", "greeting")
+    code, output, error = cli("get", "greeting")
+    equal((code, output), (3, b""), "an absent key")
+    check("absent" in error, error)
+
+
+def test_values_of_all_sizes():
+    with tempfile.TemporaryDirectory() as folder:
+        for size in (1, 65536, (2 << 20) - 1, 2 << 20, (2 << 20) + 1, 3 << 20, (3 << 20) + 1, (10 << 20) + 3):
+            value = random.Random(size).randbytes(size)
+            source, target = folder + "/source", folder + "/target"
+            with open(source, "wb") as file:
+                file.write(value)
+            ok("put", "sized/file", "--file", source)
+            ok("put", "sized/stdin", stdin=value)
+            for key in ("sized/file", "sized/stdin"):
+                check(ok("get", key) == value, f"{key} of {size} bytes to stdout")
+                ok("get", key, "--output", target)
+                with open(target, "rb") as file:
+                    check(file.read() == value, f"{key} of {size} bytes to a file")
+                reply = json.loads(ok("get", key, "--json"))
+                check(base64.b64decode(reply["value"]) == value, f"{key} of {size} bytes as JSON")
+                equal(sorted(reply), ["author", "stamp_us", "value", "version"], "members")
+        equal(sorted(os.listdir(folder)), ["source", "target"], "files left behind")
+        code, _, error = cli("put", "sized/huge", stdin=bytes(21 << 20))
+        equal(code, 1, "a value above max_value_bytes")
+        check("large" in error, error)
+
+
+def test_conditions():
+    version = ok("put", "cond", "1", "--if-absent").decode().strip()
+    equal(cli("put", "cond", "2", "--if-absent")[0], 1, "no longer absent")
+    version = ok("put", "cond", "2", "--if-version", version).decode().strip()
+    equal(cli("put", "cond", "3", "--if-version", "1-" + "0" * 64)[0], 1, "another version")
+    big = bytes(4 << 20)
+    equal(cli("put", "cond", "--if-absent", stdin=big)[0], 1, "no longer absent, as a stream")
+    version = ok("put", "cond", "--if-version", version, "--ttl-ms", "1000000", stdin=big).decode().strip()
+    equal(cli("del", "cond", "--if-version", "1-" + "0" * 64)[0], 1, "another version")
+    ok("del", "cond", f"--if-version={version}")
+
+
+def test_lists_page_through_everything():
+    keys = [f"page/{i:04}" for i in range(1234)]
+    requests = b"".join(json.dumps({"jsonrpc": "2.0", "id": 1, "method": "kv.put", "params": {"key": key, "value": "YQ=="}}).encode() + b"\n"
+                        for key in keys)
+    with daemon.connect() as connection:
+        connection.send(requests)
+        for _ in keys:
+            connection.line()
+    equal(ok("keys", "page/").decode().split(), keys, "keys")
+    equal([json.loads(line) for line in ok("keys", "page/", "--json").splitlines()], keys, "keys as JSON")
+    equal(ok("keys", "page/", "--limit", "1100").decode().split(), keys[:1100], "--limit over a page")
+    equal([json.loads(line)["key"] for line in ok("ls", "page/", "--json").splitlines()], keys, "ls as JSON")
+    equal(len(ok("ls", "page/", "--limit", "3").splitlines()), 3, "ls --limit")
+    equal(ok("keys", "none/"), b"", "no keys")
+
+
+def test_what_is_printed_is_harmless_to_a_terminal():
+    ok("put", "nasty\x1b[31m\nkey", "\x1b]0;title\x07\u00fc")
+    for verb in ("keys", "ls"):
+        output = ok(verb, "nasty")
+        check(b"\x1b" not in output and b"\x07" not in output and output.count(b"\n") == 1, f"{output}")
+        check(b"\\x1b" in output, f"{output}")
+    check("\u00fc".encode() in ok("ls", "nasty"), "text stays readable")
+
+
+def test_watch():
+    process = subprocess.Popen([CLI, "watch", "--socket-dir", daemon.socket_dir, "seen/", "--json", "--count", "2"], stdout=subprocess.PIPE,
+                               env=clean_environment())
+    try:
+        events = []
+        i = 0
+        while process.poll() is None and len(events) < 2:  # the watch begins some time after the process
+            ok("put", f"seen/{i}", "x")
+            i += 1
+            events = process.stdout.readlines() if process.poll() is not None else events
+        events = events or process.stdout.readlines()
+        equal(process.wait(60), 0, "exit code")
+        kinds = {json.loads(line)["type"] for line in events}
+        check(len(events) == 2 and kinds <= {"PUT_LOCAL", "SYNC_STARTED", "SYNC_FINISHED"}, f"{events}")
+    finally:
+        process.kill()
+        process.stdout.close()
+        process.wait()
+
+
+def test_history_info_status_ticket():
+    ok("put", "old", "1")
+    ok("put", "old", "2")
+    check("(shown)" in ok("history", "old").decode(), "history")
+    equal(json.loads(ok("history", "old", "--json").splitlines()[0])["kind"], "value", "history as JSON")
+    equal(cli("history", "never")[0], 3, "history of nothing")
+    info = json.loads(ok("info", "--json"))
+    check(info["namespace_id"] in ok("info").decode(), "info")
+    status = json.loads(ok("status", "--json"))
+    equal(status["healthy"], True, "healthy alone")
+    check("healthy" in ok("status").decode(), "status")
+    ok("status", "--wait-converged", "--timeout-ms", "5000")
+    check(ok("ticket", "read").startswith(b"doc"), "ticket")
+    check("no peers" in ok("peers").decode(), "peers")
+    check("no peers" in ok("sync").decode(), "sync")
+    equal(json.loads(ok("sync", "--json")), {"ok": True, "peers": []}, "sync as JSON")
+    ok("join", ok("ticket", "write").decode().strip())
+
+
+def test_call():
+    equal(json.loads(ok("call", "kv.get", '{"key": "never"}'))["value"], None, "call")
+    equal(json.loads(ok("call", "kv.get", '["never"]', "--json"))["value"], None, "by position")
+    equal(json.loads(ok("call", "server.info"))["name"], "hero_codescalers_server", "without parameters")
+    code, _, error = cli("call", "no.such", "--json")
+    equal((code, json.loads(error)["error"]["code"]), (1, -32601), "an error as JSON")
+
+
+def test_wrong_usage():
+    for arguments in ((), ("frobnicate",), ("get",), ("get", "a", "b"), ("get", "a", "--nonsense"), ("put", "a", "b", "--file", "c"),
+                      ("put", "a", "b", "--ttl-ms", "0"), ("put", "a", "b", "--ttl-ms", "x"), ("put", "a", "b", "--ttl-ms"),
+                      ("peer", "add"), ("peer", "other", "x"), ("ticket", "other"), ("completion", "tcsh"), ("call", "health", "{"),
+                      ("get", "a", "--json=1"), ("keys", "--limit", "0"), ("get", "a", "--json", "--output", "x"), ("get", b"\xff")):
+        code, output, error = cli(*arguments) if arguments else cli(socket_dir=False)
+        equal((code, output), (2, b""), f"{arguments}")
+        equal(len(error.strip().splitlines()), 1, f"{arguments}: one sentence, not {error!r}")
+    check("error" in json.loads(cli("get", "--json")[2]), "wrong usage as JSON")
+
+
+def test_failures_are_one_sentence():
+    for arguments in (("peer", "add", "nobody"), ("join", "nothing"), ("get", ""), ("put", "k" * 1025, "x"), ("put", "a", "--file", "/nowhere/x")):
+        code, output, error = cli(*arguments)
+        equal((code, output), (1, b""), f"{arguments}")
+        equal(len(error.strip().splitlines()), 1, f"{arguments}: one sentence, not {error!r}")
+        check(len(error) > 30, f"{arguments}: {error!r}")
+
+
+def test_finding_the_socket():
+    with tempfile.TemporaryDirectory() as folder:
+        code, _, error = cli("info", environment=clean_environment(HERO_SOCKET_DIR=folder), socket_dir=False)
+        equal(code, 5, "no daemon")
+        check(folder in error and "hero_codescalers_server" in error, error)
+        for variables in ({"HERO_SOCKET_DIR": daemon.socket_dir}, {"HERO_SOCKET_DIR": daemon.socket_dir, "XDG_RUNTIME_DIR": folder}):
+            equal(cli("info", environment=clean_environment(**variables), socket_dir=False)[0], 0, f"{variables}")
+        os.symlink(daemon.socket_dir, folder + "/hero")
+        equal(cli("info", environment=clean_environment(XDG_RUNTIME_DIR=folder, HERO_SOCKET_DIR=""), socket_dir=False)[0], 0, "XDG_RUNTIME_DIR")
+        os.makedirs(folder + "/home/hero/var")
+        os.symlink(daemon.socket_dir, folder + "/home/hero/var/sockets")
+        home = clean_environment(HOME=folder + "/home", XDG_RUNTIME_DIR=folder + "/nothing")
+        equal(cli("info", environment=home, socket_dir=False)[0], 0, "the next place when one has no daemon")
+
+
+def test_help_and_completions():
+    text = cli("--help", socket_dir=False)[1].decode()
+    verbs = [line.split()[0] for line in text.split("verbs (")[1].split("flags of")[0].splitlines()[1:] if line.strip()]
+    check({"put", "get", "del", "ls", "keys", "watch", "history", "status", "info", "peers", "peer", "sync", "ticket", "join", "call"} <= set(verbs), f"{verbs}")
+    completion = {shell: ok("completion", shell).decode() for shell in ("bash", "zsh", "fish")}
+    for verb in verbs:
+        check(verb in ok(verb, "--help").decode(), f"{verb} --help")
+        for shell, script in completion.items():
+            check(verb in script, f"{verb} in the completion for {shell}")
+    script = completion["bash"] + '\nCOMP_WORDS=(hero_codescalers status --w); COMP_CWORD=2; _hero_codescalers; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    equal((done.stdout.strip(), done.stderr), ("--wait-converged", ""), "completion of a flag in bash")
+
+
+with Daemon(SERVER, "--max-value-bytes", str(20 << 20)) as daemon:
+    run(globals())
