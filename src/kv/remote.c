@@ -143,7 +143,10 @@ static enum hkv_err judge(struct kv *kv, const struct entry *e, enum docs_insert
     /* Native keys are no prefixes of each other; only a foreign one can lie above a key. */
     if (kv->counters.foreign > 0 || kv_key_classify(e->key, &name) == KV_KEY_FOREIGN)
         TRY(find_dominating(kv, e, parent, parent_len, &dominated));
-    *out = dominated ? DOCS_DOMINATED : DOCS_INSERTED;
+    if (dominated)
+        *out = DOCS_DOMINATED;
+    else
+        *out = kv_budget_allows(kv, e->record.length_bytes, false) ? DOCS_INSERTED : DOCS_REFUSED;
     return HKV_OK;
 }
 
@@ -231,10 +234,6 @@ static enum hkv_err replica_insert(struct docs_replica *r, const struct entry *e
         parent->key = slice_part(buf_slice(parent_key), start, above_len);
     }
     if (*out != DOCS_INSERTED) return HKV_OK;
-    if (!kv_budget_allows(kv, e->record.length_bytes, false)) {
-        *out = DOCS_REFUSED;
-        return HKV_OK;
-    }
     return store_received(kv, e, origin, has_old ? &old : NULL);
 }
 
