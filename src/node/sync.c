@@ -86,11 +86,14 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     if (peers_get(&store->peers, &s->peer_id, &peer) != HKV_OK) return false;
     *reason = DOCS_ABORT_ALREADY_SYNCING;
     struct sync_session *running = peer->session;
-    bool theirs_wins =
-        running == NULL || (running->role == DOCS_DIALLER && ID_COMPARE(&store->endpoint_id, &peer->id) > 0);
+    /* A node dials a peer once at a time: when it dials again, the session it dialled before is dead (the node was restarted, and
+     * nothing tells an acceptor so before the idle time is over). */
+    bool is_redial = running != NULL && running->role == DOCS_ACCEPTOR;
+    bool theirs_wins = running == NULL || is_redial || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
     if (!theirs_wins) return false;
     s->peer = peer;
     peer->session = s;
+    if (is_redial && running->conn != NULL) transport_conn_close(running->conn, 0, "");
     env_timer_cancel(node_env(store), &peer->timer);
     publish(store, HKV_EVENT_SYNC_STARTED, &peer->id, NULL);
     return true;

@@ -196,7 +196,7 @@ class Cluster:
     def __init__(self, count, anti_entropy_ms=1000):
         if not SERVER.exists():
             raise Failure(f"{SERVER} does not exist; run `make` first")
-        self.folder = Path(tempfile.mkdtemp(prefix="hkv-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="hkv-e2e-"))
         secret = secrets.token_hex(32)
         self.daemons = [Daemon(f"node {i + 1}", self.folder / str(i + 1), secret, anti_entropy_ms) for i in range(count)]
 
