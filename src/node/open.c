@@ -407,6 +407,7 @@ static void begin_on_network(struct hkv_store *store, void *arg)
         if (peer_is_selected(store->peers.items[i])) peer_schedule(store->peers.items[i], 0);
     fetcher_kick(store->fetcher);
     records_refresh(store->records);
+    records_begin(store->records);
     housekeeping_begin(store->housekeeping);
 }
 

@@ -27,6 +27,10 @@ struct records {
     uint64_t last_us;
     bool running;
     bool again;
+    struct job check_job; /* worker, then network */
+    struct env_timer check_timer;
+    bool checking;
+    struct address_set written; /* addresses in the member record; under the store's identity_lock */
     bool closed;
     void (*closed_done)(void *arg);
     void *closed_arg;
@@ -39,6 +43,7 @@ struct records {
 static void refresh_begin(struct env_timer *timer);
 static void refresh_read(struct job *job);
 static void refresh_apply(struct job *job);
+static void check_begin(struct env_timer *timer);
 
 enum hkv_err records_new(struct hkv_store *store, struct records **out)
 {
@@ -46,12 +51,15 @@ enum hkv_err records_new(struct hkv_store *store, struct records **out)
     if (r == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
     r->store = store;
     r->timer.fire = refresh_begin;
+    r->check_timer.fire = check_begin;
     *out = r;
     return HKV_OK;
 }
 
 void records_free(struct records *records)
 {
+    if (records == NULL) return;
+    address_set_fini(&records->written);
     free(records);
 }
 
@@ -189,6 +197,11 @@ static void member_apply(struct hkv_store *store, const struct member *member)
     if (is_new) peer_wake(peer, 0);
 }
 
+static void check_closed(struct records *r)
+{
+    if (r->closed && !r->running && !r->checking) r->closed_done(r->closed_arg);
+}
+
 static void refresh_apply(struct job *job)
 {
     struct records *r = (struct records *)(void *)job;
@@ -205,7 +218,7 @@ static void refresh_apply(struct job *job)
     members_clear(r);
     r->running = false;
     if (r->closed) {
-        r->closed_done(r->closed_arg);
+        check_closed(r);
     } else if (r->again) {
         r->again = false;
         records_refresh(r);
@@ -239,7 +252,8 @@ void records_close(struct records *r, void (*done)(void *arg), void *arg)
     r->closed_done = done;
     r->closed_arg = arg;
     env_timer_cancel(node_env(r->store), &r->timer);
-    if (!r->running) done(arg);
+    env_timer_cancel(node_env(r->store), &r->check_timer);
+    check_closed(r);
 }
 
 /* ------------------------------------------------------------------------------------------------ writing ours */
@@ -272,7 +286,7 @@ static enum hkv_err write_member(struct hkv_store *store, const struct node_iden
     char signature_text[HEX_TEXT_MAX(SIGNATURE_BYTES)], name[sizeof RECORD_MEMBER + ID_TEXT_MAX];
     uint8_t signed_bytes[MEMBER_SIGNED_BYTES];
     struct signature signature;
-    struct address_set addrs = {0};
+    struct address_set addrs = {0}, *written = &store->records->written;
     member_signed_bytes(&identity->signer.namespace, &identity->signer.author, store->incarnation, signed_bytes);
     ed25519_sign(&store->node_secret, store->endpoint_id.bytes, slice_of(signed_bytes, sizeof signed_bytes),
                  &signature);
@@ -285,6 +299,13 @@ static enum hkv_err write_member(struct hkv_store *store, const struct node_iden
                                    id_format(identity->signer.author.bytes, author), "addrs", addresses_json(&addrs),
                                    "name", store->name, "incarnation", incarnation, "sig", signature_text);
         err = write_json(store, name, object);
+    }
+    if (err == HKV_OK) {
+        (void)pthread_mutex_lock(&store->identity_lock);
+        struct address_set before = *written;
+        *written = addrs;
+        (void)pthread_mutex_unlock(&store->identity_lock);
+        addrs = before;
     }
     address_set_fini(&addrs);
     return err;
@@ -300,4 +321,58 @@ enum hkv_err records_write(struct hkv_store *store, bool with_format)
     if (identity.can_write && err == HKV_OK) err = write_member(store, &identity);
     node_identity_wipe(&identity);
     return err;
+}
+
+/* ------------------------------------------------------------------------------------------------ keeping ours up to
+ * date */
+
+static bool addresses_equal(const struct address_set *a, const struct address_set *b)
+{
+    if (a->count != b->count) return false;
+    for (size_t i = 0; i < a->count; i++)
+        if (a->items[i].kind != ADDRESS_IP || b->items[i].kind != ADDRESS_IP ||
+            socket_address_compare(&a->items[i].socket, &b->items[i].socket) != 0)
+            return false;
+    return true;
+}
+
+static void check_done(struct job *job)
+{
+    struct records *r = (struct records *)(void *)((char *)job - offsetof(struct records, check_job));
+    r->checking = false;
+    if (r->closed)
+        check_closed(r);
+    else
+        records_begin(r);
+}
+
+/* Worker: waits for the network and the replica thread, neither of which waits for a worker. */
+static void check_run(struct job *job)
+{
+    struct records *r = (struct records *)(void *)((char *)job - offsetof(struct records, check_job));
+    struct address_set now = {0};
+    enum hkv_err err = node_addresses(r->store, &now);
+    (void)pthread_mutex_lock(&r->store->identity_lock);
+    bool changed = err == HKV_OK && !addresses_equal(&now, &r->written);
+    (void)pthread_mutex_unlock(&r->store->identity_lock);
+    if (changed) err = records_write(r->store, false);
+    if (err != HKV_OK)
+        node_log(r->store, HKV_LOG_WARN, "records", "the member record is not up to date: %s", error_last());
+    address_set_fini(&now);
+    r->check_job.run = check_done;
+    env_run_on(node_env(r->store), ENV_NETWORK, &r->check_job);
+}
+
+static void check_begin(struct env_timer *timer)
+{
+    struct records *r = (struct records *)(void *)((char *)timer - offsetof(struct records, check_timer));
+    r->checking = true;
+    r->check_job.run = check_run;
+    env_run_on(node_env(r->store), ENV_WORKER, &r->check_job);
+}
+
+void records_begin(struct records *r)
+{
+    struct env *env = node_env(r->store);
+    env_timer_set(env, &r->check_timer, env_mono_us(env) + RECORDS_CHECK_US);
 }

@@ -5,6 +5,8 @@
  *                                                   ├─▶ identity: format known
  *                                                   └─▶ network thread: peers, marked as members
  *
+ * The member record is written again when this node's addresses have changed, looked at every RECORDS_CHECK_US.
+ *
  * A member record counts only when its signature by the endpoint's key is valid and the entry's author is the one it
  * names. */
 #ifndef HKV_NODE_RECORDS_H
@@ -13,6 +15,7 @@
 #include "node/node.h"
 
 #define RECORDS_REFRESH_US ((uint64_t)1000000)
+#define RECORDS_CHECK_US   ((uint64_t)60000000)
 #define RECORD_FORMAT      "format"
 #define RECORD_MEMBER      "member/" /* followed by the endpoint id in hex */
 
@@ -23,6 +26,9 @@ void records_free(struct records *records);
 
 /* No refresh begins any more; calls `done(arg)` when none is under way. Network thread. */
 void records_close(struct records *records, void (*done)(void *arg), void *arg);
+
+/* Begins to look after the member record. Network thread, once. */
+void records_begin(struct records *records);
 
 /* Something may have changed. Network thread. */
 void records_refresh(struct records *records);

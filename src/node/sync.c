@@ -86,8 +86,8 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     if (peers_get(&store->peers, &s->peer_id, &peer) != HKV_OK) return false;
     *reason = DOCS_ABORT_ALREADY_SYNCING;
     struct sync_session *running = peer->session;
-    /* A node dials a peer once at a time: when it dials again, the session it dialled before is dead (the node was restarted, and
-     * nothing tells an acceptor so before the idle time is over). */
+    /* A node dials a peer once at a time: when it dials again, the session it dialled before is dead (the node was
+     * restarted, and nothing tells an acceptor so before the idle time is over). */
     bool is_redial = running != NULL && running->role == DOCS_ACCEPTOR;
     bool theirs_wins = running == NULL || is_redial || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
     if (!theirs_wins) return false;
