@@ -224,7 +224,8 @@ class DaemonSide:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("HERO_")}
         environment["HERO_CODESCALERS_KVS_NAMESPACE_SECRET"] = self.namespace_secret
         environment["HERO_CODESCALERS_KVS_DATA_DIR"] = str(self.folder / "data")
-        command = [str(self.program), "--socket-dir", str(self.socket_dir), "--bind", f"127.0.0.1:{self.port}"]
+        command = [str(self.program), "--socket-dir", str(self.socket_dir), "--port", str(self.port)]
+        command += ["--bind-ipv4", "127.0.0.1", "--bind-ipv6", ""]
         self.log = open(self.folder / "daemon.log", "ab")
         self.process = subprocess.Popen(
             command + ["--anti-entropy-ms", "1000"],
