@@ -9,6 +9,7 @@ struct docs_config docs_config_default(uint64_t seed)
         .split_ways = DOCS_SPLIT_WAYS,
         .split_values = DOCS_SPLIT_VALUES,
         .frame = {.parts = DOCS_SEND_PARTS_MAX, .values = DOCS_SEND_VALUES_MAX, .bytes = DOCS_SEND_BYTES_MAX},
+        .received_max = DOCS_RECEIVED_SET_MAX,
         .seed = seed,
     };
 }
@@ -18,6 +19,7 @@ void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *c
     assert(config->split_ways >= 2 && config->split_ways <= DOCS_SPLIT_WAYS_MAX);
     assert(config->split_values >= 1 && config->split_values <= DOCS_SPLIT_VALUES_MAX);
     assert(config->frame.parts >= config->split_ways + 3 && config->frame.values >= 1 && config->frame.bytes >= 1);
+    assert(config->received_max >= config->split_values);
     *rec = (struct docs_reconcile){.config = *config, .origin = {.peer = *peer}};
     docs_reply_init(&rec->reply, &config->frame, config->seed);
     docs_set_init(&rec->received, config->seed);
@@ -108,7 +110,7 @@ static enum hkv_err note_received(struct docs_reconcile *rec, const struct docs_
                                   const struct docs_value *value)
 {
     if (rec->received_is_cut || !docs_range_has(part->range, &value->entry)) return HKV_OK;
-    if (rec->received.count == DOCS_RECEIVED_SET_MAX) {
+    if (rec->received.count == rec->config.received_max) {
         rec->received_is_cut = true;
         docs_set_clear(&rec->received);
         return HKV_OK;

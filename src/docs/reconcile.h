@@ -25,7 +25,8 @@ struct docs_config {
     uint32_t split_values; /* ≥ 1, ≤ DOCS_SPLIT_VALUES_MAX */
     bool exact_bounds;     /* split at existing ids, as upstream does; else at shortest separators */
     struct docs_frame_limits frame;
-    uint64_t seed; /* random */
+    size_t received_max; /* ≥ any peer's split_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
+    uint64_t seed;       /* random */
 };
 
 #define DOCS_SPLIT_WAYS_MAX   32
@@ -96,7 +97,7 @@ struct docs_reconcile {
     /* The item that is being received: its values in range that are stored now. */
     struct docs_set received;
     struct docs_summary received_sum;
-    bool received_is_cut; /* more than DOCS_RECEIVED_SET_MAX */
+    bool received_is_cut; /* more than `received_max` */
 
     /* Where the work on the batch stands. */
     enum docs_phase phase;

@@ -52,6 +52,7 @@ static struct docs_config random_config(struct random *r, bool tight)
         config.frame.parts = config.split_ways + 3 + (uint32_t)random_below(r, 8);
         config.frame.values = 1 + (uint32_t)random_below(r, 20);
         config.frame.bytes = 1 + random_below(r, 4000);
+        config.received_max = 4 + random_below(r, 10);
     }
     return config;
 }
@@ -226,6 +227,7 @@ static void a_peer_that_behaves_as_upstream_is_equal_after_two_sessions(void **s
             config.split_ways = DOCS_SPLIT_WAYS;
             config.split_values = DOCS_SPLIT_VALUES;
             config.frame = docs_config_default(0).frame;
+            config.received_max = DOCS_RECEIVED_SET_MAX;
             config.exact_bounds = false;
         }
         array_replica_init(&ours);

@@ -1,1 +1,2 @@
 #include "fixture/docs_world.c"
+#include "fixture/upstream_model.c"

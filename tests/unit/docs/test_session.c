@@ -1,0 +1,855 @@
+/* One side of a session against bytes written by hand: iroh-docs' frames, and peers that break the rules. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "fixture/docs_world.h"
+
+/* --- Frames of iroh-docs --- */
+
+#define AUTHOR_HEX    "bc7cbcb5636375fa1d82434d466724d92377f53b980695dd49d26d0ce12205a5"
+#define NAMESPACE_HEX "55154f42065ea5a1bea05463826be2684eb92df92c100027aabaae57ca554207"
+#define EMPTY_HEX     "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+#define ID_HEX        NAMESPACE_HEX AUTHOR_HEX "776972652d666f726d61742d74657374"
+#define FP_HEX        "2d70753f09c0231692888772de0e777e971f4b046cf1b6b45b4d5a4aa647489e"
+#define ZEROS_HEX                                                                                                      \
+    "0000000000000000000000000000000000000000000000000000000000000000"                                                 \
+    "0000000000000000000000000000000000000000000000000000000000000000"
+#define ENTRY_HEX                                                                                                      \
+    "4b523f1b6d9b00a4779fc9f8f105a9e36f062ceb7d511b632905782042ad30ac"                                                 \
+    "b6dd07bfced4ecd5f3aa58321e8ace63f48f988ed8461bfdcd8b0e902187a10e"                                                 \
+    "228ddc6998329b7faa64875fe80da36406ea8d87e3e57bb048323e9cb66c0b34"                                                 \
+    "3b60c4e709fb978b878e37d0c362edfc06c8cdc774c8b29d94e48eaa06cca60f"                                                 \
+    "50" ID_HEX "00" EMPTY_HEX "8080f9c0c1c48203"
+
+#define INIT_OF_EMPTY                                                                                                  \
+    "000000c5"                                                                                                         \
+    "00" NAMESPACE_HEX "01"                                                                                            \
+    "00"                                                                                                               \
+    "40" ZEROS_HEX "40" ZEROS_HEX EMPTY_HEX
+#define INIT_OF_ONE                                                                                                    \
+    "000000e5"                                                                                                         \
+    "00" NAMESPACE_HEX "01"                                                                                            \
+    "00"                                                                                                               \
+    "50" ID_HEX "50" ID_HEX FP_HEX
+#define PULL_OF_EMPTY                                                                                                  \
+    "000000a7"                                                                                                         \
+    "01"                                                                                                               \
+    "01"                                                                                                               \
+    "01"                                                                                                               \
+    "50" ID_HEX "50" ID_HEX "00"                                                                                       \
+    "00"
+#define VALUE_OF_ONE                                                                                                   \
+    "000001a2"                                                                                                         \
+    "01"                                                                                                               \
+    "01"                                                                                                               \
+    "01"                                                                                                               \
+    "50" ID_HEX "50" ID_HEX "01" ENTRY_HEX "02"                                                                        \
+    "01"
+
+static struct buf unhex(const char *hex)
+{
+    struct buf out = {0};
+    for (; hex[0] != '\0'; hex += 2) {
+        char digits[3] = {hex[0], hex[1], '\0'};
+        assert_int_equal(buf_append_byte(&out, (uint8_t)strtoul(digits, NULL, 16)), HKV_OK);
+    }
+    return out;
+}
+
+static void feed_hex(struct world_peer *p, const char *hex)
+{
+    struct buf bytes = unhex(hex);
+    world_peer_feed(p, buf_slice(&bytes), false);
+    world_peer_settle(p);
+    buf_fini(&bytes);
+}
+
+/* Asserts what the peer has sent since the last time, and takes it. */
+static void assert_sent(struct world_peer *p, const char *hex)
+{
+    struct buf want = unhex(hex);
+    assert_int_equal(p->outbox.len, want.len);
+    if (want.len > 0) assert_memory_equal(p->outbox.data, want.data, want.len);
+    buf_clear(&p->outbox);
+    buf_fini(&want);
+}
+
+/* A replica of the vectors' namespace, holding the vectors' entry or nothing. */
+static void vector_replica(struct array_replica *a, bool has_entry)
+{
+    struct buf wire = unhex(ENTRY_HEX);
+    struct postcard_reader r = postcard_reader_of(buf_slice(&wire));
+    struct entry e;
+    array_replica_init(a);
+    assert_int_equal(entry_decode(&r, &e), HKV_OK);
+    a->namespace = e.namespace;
+    a->now_us = e.record.stamp_us;
+    if (has_entry) assert_int_equal(array_replica_put(a, &e), DOCS_INSERTED);
+    buf_fini(&wire);
+}
+
+static const struct docs_config *config(void)
+{
+    static struct docs_config config;
+    config = docs_config_default(1);
+    return &config;
+}
+
+static void the_first_frame_of_an_empty_replica_is_upstreams(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    vector_replica(&a, false);
+    world_peer_init(&p, DOCS_DIALLER, &a, config());
+    world_peer_settle(&p);
+    assert_sent(&p, INIT_OF_EMPTY);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void a_dialler_with_one_entry_speaks_as_upstream_does(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    vector_replica(&a, true);
+    world_peer_init(&p, DOCS_DIALLER, &a, config());
+    world_peer_settle(&p);
+    assert_sent(&p, INIT_OF_ONE);
+    feed_hex(&p, PULL_OF_EMPTY);
+    assert_sent(&p, VALUE_OF_ONE);
+    world_peer_feed(&p, (struct slice){0}, true);
+    assert_true(p.finished && p.ended);
+    assert_int_equal(p.session.outcome.err, HKV_OK);
+    assert_int_equal(p.session.outcome.sent, 1);
+    assert_false(p.session.outcome.is_confirmed);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void an_acceptor_answers_as_upstream_does(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *init, *answer;
+        bool has_entry;
+    } cases[] = {
+        {INIT_OF_ONE, PULL_OF_EMPTY, false},
+        {INIT_OF_EMPTY, "", false},
+        {INIT_OF_ONE, "", true},
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct array_replica a;
+        struct world_peer p;
+        vector_replica(&a, cases[i].has_entry);
+        world_peer_init(&p, DOCS_ACCEPTOR, &a, config());
+        feed_hex(&p, cases[i].init);
+        assert_sent(&p, cases[i].answer);
+        assert_int_equal(p.finished, cases[i].answer[0] == '\0');
+        world_peer_feed(&p, (struct slice){0}, true);
+        assert_true(p.ended);
+        assert_int_equal(p.session.outcome.err, HKV_OK);
+        assert_int_equal(p.session.outcome.is_confirmed, cases[i].answer[0] == '\0');
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
+}
+
+static void a_refusal_is_an_abort(void **state)
+{
+    (void)state;
+    static const char *const aborts[] = {"000000020200", "000000020201", "000000020202"};
+    for (int reason = 0; reason < 3; reason++) {
+        struct array_replica a;
+        struct world_peer bob, alice;
+        vector_replica(&a, false);
+        world_peer_init(&bob, DOCS_ACCEPTOR, &a, config());
+        bob.refuse = reason;
+        feed_hex(&bob, INIT_OF_ONE);
+        assert_sent(&bob, aborts[reason]);
+        assert_true(bob.finished && !bob.ended);
+        feed_hex(&bob, "0000"); /* the dialler may still be sending */
+        world_peer_feed(&bob, (struct slice){0}, true);
+        assert_true(bob.ended);
+
+        world_peer_init(&alice, DOCS_DIALLER, &a, config());
+        world_peer_settle(&alice);
+        feed_hex(&alice, aborts[reason]);
+        assert_true(alice.finished && !alice.ended);
+        world_peer_feed(&alice, (struct slice){0}, true);
+        assert_true(alice.ended);
+
+        struct world_peer *both[2] = {&alice, &bob};
+        for (int i = 0; i < 2; i++) {
+            assert_int_equal(both[i]->session.outcome.err, HKV_E_PEER_REFUSED);
+            assert_true(both[i]->session.outcome.is_aborted && !both[i]->session.outcome.is_confirmed);
+            assert_int_equal(both[i]->session.outcome.abort_reason, reason);
+            world_peer_fini(both[i]);
+        }
+        array_replica_fini(&a);
+    }
+}
+
+/* --- Peers that break the rules --- */
+
+#define NS  NAMESPACE_HEX
+#define ID0 "40" ZEROS_HEX
+
+static const struct breach {
+    const char *name, *bytes;
+    bool to_dialler;
+    bool fin;
+} breaches[] = {
+    {"Sync before Init",
+     "00000002"
+     "0100",
+     false, false},
+    {"Abort from the dialler",
+     "00000002"
+     "0200",
+     false, false},
+    {"a second Init",
+     INIT_OF_ONE "00000022"
+                 "00" NS "00",
+     false, false},
+    {"Init to the dialler",
+     "00000022"
+     "00" NS "00",
+     true, false},
+    {"a frame of no bytes", "00000000", false, false},
+    {"a frame above 2^30",
+     "40000001"
+     "00",
+     false, false},
+    {"an unknown message",
+     "00000002"
+     "0300",
+     false, false},
+    {"an unknown abort reason",
+     "00000002"
+     "0203",
+     true, false},
+    {"an unknown part",
+     "00000023"
+     "00" NS "01"
+     "02",
+     false, false},
+    {"a frame that ends too early",
+     "00000022"
+     "00" NS "01"
+     "0000",
+     false, false},
+    {"4097 parts",
+     "00100024"
+     "00" NS "8120"
+     "00",
+     false, false},
+    {"more parts than bytes",
+     "000000c5"
+     "00" NS "20"
+     "00" ID0 ID0,
+     false, false},
+    {"a bound of 63 bytes",
+     "000000c5"
+     "00" NS "01"
+     "00"
+     "3f" ZEROS_HEX ID0,
+     false, false},
+    {"a bound above the longest key",
+     "000100c5"
+     "00" NS "01"
+     "00"
+     "c18004" ZEROS_HEX,
+     false, false},
+    {"more entries than bytes",
+     "00000400"
+     "00" NS "01"
+     "01" ID0 ID0 "05" ENTRY_HEX,
+     false, false},
+    {"an entry count of 2^64 - 1",
+     "000000c5"
+     "00" NS "01"
+     "01" ID0 ID0 "ffffffffffffffffff01",
+     false, false},
+    {"a have_local of 2",
+     "000000a8"
+     "01"
+     "01"
+     "01" ID0 ID0 "00"
+     "02" ZEROS_HEX,
+     true, false},
+    {"a content status of 3",
+     "000001a2"
+     "01"
+     "01"
+     "01"
+     "50" ID_HEX "50" ID_HEX "01" ENTRY_HEX "03"
+     "01",
+     true, false},
+    {"the end before Init", "", false, true},
+    {"the end inside a frame",
+     "000000c5"
+     "00" NS,
+     false, true},
+    {"the end before its answer", INIT_OF_ONE, false, true},
+    {"more after the end", INIT_OF_EMPTY "00", false, false},
+    {"another frame after the end",
+     INIT_OF_EMPTY "00000002"
+                   "0100",
+     false, false},
+};
+
+static void a_peer_that_breaks_the_protocol_is_dropped(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof breaches / sizeof breaches[0]; i++) {
+        const struct breach *breach = &breaches[i];
+        struct array_replica a;
+        struct world_peer p;
+        vector_replica(&a, false);
+        world_peer_init(&p, breach->to_dialler ? DOCS_DIALLER : DOCS_ACCEPTOR, &a, config());
+        world_peer_settle(&p);
+        print_message("%s\n", breach->name);
+        struct buf bytes = unhex(breach->bytes);
+        world_peer_feed(&p, buf_slice(&bytes), breach->fin);
+        world_peer_settle(&p);
+        assert_true(p.ended);
+        assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+        assert_true(p.session.outcome.why.text[0] != '\0');
+        assert_false(p.session.outcome.is_confirmed);
+        buf_fini(&bytes);
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
+}
+
+static void an_id_of_63_bytes_in_an_entry_is_dropped(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    vector_replica(&a, false);
+    world_peer_init(&p, DOCS_DIALLER, &a, config());
+    world_peer_settle(&p);
+    struct buf bytes = unhex(VALUE_OF_ONE);
+    bytes.data[4 + 3 + 2 * 81 + 1 + 2 * SIGNATURE_BYTES] = 0x3f;
+    world_peer_feed(&p, buf_slice(&bytes), false);
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+    buf_fini(&bytes);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void bytes_without_meaning_at_a_frames_end_are_skipped(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    vector_replica(&a, false);
+    world_peer_init(&p, DOCS_ACCEPTOR, &a, config());
+    struct buf bytes = unhex(INIT_OF_EMPTY "eeee");
+    bytes.data[3] += 2;
+    for (size_t i = 0; i < bytes.len; i++) {
+        world_peer_feed(&p, slice_of(bytes.data + i, 1), i + 1 == bytes.len);
+        world_peer_settle(&p);
+    }
+    assert_true(p.ended);
+    assert_int_equal(p.session.outcome.err, HKV_OK);
+    assert_int_equal(docs_session_consumed(&p.session), bytes.len);
+    buf_fini(&bytes);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+/* --- Messages of our own making --- */
+
+static uint8_t low_id[ENTRY_ID_MIN], high_id[ENTRY_ID_MIN];
+
+static struct docs_range everything_by_bounds(void)
+{
+    memset(high_id, 0xff, sizeof high_id);
+    return (struct docs_range){slice_of(low_id, sizeof low_id), slice_of(high_id, sizeof high_id)};
+}
+
+static struct docs_range own_range(uint8_t x[ENTRY_ID_MIN], uint8_t from, uint8_t y[ENTRY_ID_MIN], uint8_t to)
+{
+    memcpy(x, world_namespace.bytes, ID_BYTES);
+    memcpy(y, world_namespace.bytes, ID_BYTES);
+    memset(x + ID_BYTES, from, ID_BYTES);
+    memset(y + ID_BYTES, to, ID_BYTES);
+    return (struct docs_range){slice_of(x, ENTRY_ID_MIN), slice_of(y, ENTRY_ID_MIN)};
+}
+
+struct writer {
+    struct buf parts;
+    uint32_t count;
+};
+
+static void write_fingerprint(struct writer *w, struct docs_range range, uint8_t byte)
+{
+    struct fingerprint fp;
+    memset(fp.bytes, byte, ID_BYTES);
+    assert_int_equal(buf_append_byte(&w->parts, DOCS_PART_FINGERPRINT), HKV_OK);
+    assert_int_equal(postcard_write_bytes(&w->parts, range.x), HKV_OK);
+    assert_int_equal(postcard_write_bytes(&w->parts, range.y), HKV_OK);
+    assert_int_equal(buf_append(&w->parts, fp.bytes, ID_BYTES), HKV_OK);
+    w->count++;
+}
+
+static void write_item(struct writer *w, struct docs_range range, const struct entry *values, size_t count,
+                       bool have_local)
+{
+    assert_int_equal(buf_append_byte(&w->parts, DOCS_PART_ITEM), HKV_OK);
+    assert_int_equal(postcard_write_bytes(&w->parts, range.x), HKV_OK);
+    assert_int_equal(postcard_write_bytes(&w->parts, range.y), HKV_OK);
+    assert_int_equal(postcard_write_varint(&w->parts, count), HKV_OK);
+    for (size_t i = 0; i < count; i++) {
+        assert_int_equal(entry_encode(&values[i], &w->parts), HKV_OK);
+        assert_int_equal(buf_append_byte(&w->parts, 0), HKV_OK);
+    }
+    assert_int_equal(postcard_write_bool(&w->parts, have_local), HKV_OK);
+    w->count++;
+}
+
+/* Sends what was written as a Sync, or as the Init of an acceptor's session, and lets the peer work. */
+static void send_parts(struct world_peer *p, struct writer *w)
+{
+    struct buf frame = {0};
+    if (p->session.state == DOCS_WAIT_INIT)
+        assert_int_equal(docs_write_init(&frame, &p->replica->namespace, w->count, buf_slice(&w->parts)), HKV_OK);
+    else
+        assert_int_equal(docs_write_sync(&frame, w->count, buf_slice(&w->parts)), HKV_OK);
+    world_peer_feed(p, buf_slice(&frame), false);
+    world_peer_settle(p);
+    buf_fini(&frame);
+    buf_fini(&w->parts);
+    w->count = 0;
+}
+
+static void fill(struct array_replica *a, size_t count)
+{
+    array_replica_init(a);
+    for (size_t i = 0; i < count; i++) {
+        char key[32];
+        int len = snprintf(key, sizeof key, "key-%06zu.", i);
+        struct entry e = world_entry(1, slice_of(key, (size_t)len), 5, 3);
+        assert_int_equal(array_replica_put(a, &e), DOCS_INSERTED);
+    }
+}
+
+static void start(struct world_peer *p, enum docs_role role, struct array_replica *a)
+{
+    world_peer_init(p, role, a, config());
+    world_peer_settle(p);
+    buf_clear(&p->outbox);
+}
+
+static void bounds_outside_of_the_namespace_show_only_ours(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    fill(&a, 3);
+    start(&p, DOCS_ACCEPTOR, &a);
+    write_item(&w, everything_by_bounds(), NULL, 0, false);
+    send_parts(&p, &w);
+    struct world_trace trace;
+    world_trace_read(buf_slice(&p.log), &trace);
+    assert_string_equal(trace.text, "[I3+]");
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void entries_outside_of_their_range_are_taken(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    struct entry e = world_entry(200, slice_of_text("k"), 5, 3);
+    fill(&a, 3);
+    start(&p, DOCS_DIALLER, &a);
+    write_item(&w, own_range(x, 0, y, 7), &e, 1, false);
+    send_parts(&p, &w);
+    assert_non_null(array_replica_find(&a, 200, "k"));
+    struct world_trace trace;
+    world_trace_read(buf_slice(&p.log), &trace);
+    assert_string_equal(trace.text, "[F] [I3+]");
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+/* What becomes of a single received entry. */
+static void only_valid_entries_are_stored(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        int kind;
+        bool stored;
+        uint64_t refused, future;
+    } cases[] = {
+        {"valid", 0, true, 0, 0},
+        {"another namespace", 1, false, 1, 0},
+        {"empty hash with a length", 2, false, 1, 0},
+        {"length 0 with a hash", 3, false, 1, 0},
+        {"author signature", 4, false, 1, 0},
+        {"namespace signature", 5, false, 1, 0},
+        {"exactly ten minutes ahead", 6, true, 0, 0},
+        {"more than ten minutes ahead", 7, false, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct array_replica a;
+        struct world_peer p;
+        struct writer w = {0};
+        uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+        array_replica_init(&a);
+        struct entry e = world_entry(3, slice_of_text("k"), 5, 3);
+        if (cases[i].kind == 1) e.namespace.bytes[31] = 1;
+        if (cases[i].kind == 2) e.record.hash = hash_empty;
+        if (cases[i].kind == 3) e.record.length_bytes = 0;
+        if (cases[i].kind == 6) e.record.stamp_us = a.now_us + 600000000;
+        if (cases[i].kind == 7) e.record.stamp_us = a.now_us + 600000001;
+        world_sign(&e);
+        if (cases[i].kind == 4) e.author_signature.bytes[63] ^= 1;
+        if (cases[i].kind == 5) e.namespace_signature.bytes[0] ^= 1;
+        start(&p, DOCS_DIALLER, &a);
+        write_item(&w, own_range(x, 0, y, 7), &e, 1, true);
+        send_parts(&p, &w);
+        print_message("%s\n", cases[i].name);
+        assert_int_equal(array_replica_find(&a, 3, "k") != NULL, cases[i].stored);
+        assert_int_equal(p.session.outcome.refused, cases[i].refused);
+        assert_int_equal(p.session.outcome.future, cases[i].future);
+        assert_int_equal(p.session.outcome.inserted, cases[i].stored ? 1 : 0);
+        assert_int_equal(p.reconcile.heads.count, cases[i].stored ? 1 : 0);
+        assert_int_equal(p.session.outcome.err, HKV_OK);
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
+}
+
+static void a_hundred_bad_entries_end_the_session(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 2; kind++) {
+        for (size_t count = 99; count <= 100; count++) {
+            struct array_replica a;
+            struct world_peer p;
+            struct writer w = {0};
+            struct entry values[100];
+            char keys[100][8];
+            uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+            array_replica_init(&a);
+            for (size_t i = 0; i < count; i++) {
+                snprintf(keys[i], sizeof keys[i], "k%02zu.", i);
+                values[i] = world_entry(1, slice_of_text(keys[i]), kind == 0 ? 5 : UINT64_MAX, 3);
+                if (kind == 0) values[i].author_signature.bytes[0] ^= 1;
+            }
+            start(&p, DOCS_DIALLER, &a);
+            write_item(&w, own_range(x, 0, y, 7), values, count, true);
+            send_parts(&p, &w);
+            enum hkv_err want = count < 100 ? HKV_OK : kind == 0 ? HKV_E_PEER_PROTOCOL : HKV_E_CLOCK;
+            assert_int_equal(p.session.outcome.err, want);
+            assert_int_equal(p.session.outcome.refused, count);
+            assert_int_equal(a.count, 0);
+            world_peer_fini(&p);
+            array_replica_fini(&a);
+        }
+    }
+}
+
+static void thousands_of_parts_cost_a_query_each_and_one_frame(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 2000);
+    start(&p, DOCS_ACCEPTOR, &a);
+    for (int i = 0; i < DOCS_FRAME_PARTS_MAX; i++) write_fingerprint(&w, own_range(x, 0, y, 7), (uint8_t)(i | 1));
+    send_parts(&p, &w);
+    struct world_trace trace;
+    world_trace_read(buf_slice(&p.log), &trace);
+    assert_int_equal(p.session.outcome.err, HKV_OK);
+    assert_int_equal(trace.frames, 1);
+    assert_true(trace.parts_max <= 256);
+    assert_true(a.query_count < 2 * DOCS_FRAME_PARTS_MAX);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+/* A large item against a large range of ours: each entry is looked at once. */
+static void a_large_item_is_not_compared_pair_by_pair(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 2000);
+    struct entry *values = calloc(a.count, sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < a.count; i++) values[i] = a.rows[i].entry;
+    start(&p, DOCS_DIALLER, &a);
+    write_item(&w, own_range(x, 0, y, 7), values, a.count - 1, false);
+    send_parts(&p, &w);
+    struct world_trace trace;
+    world_trace_read(buf_slice(&p.log), &trace);
+    assert_string_equal(trace.text, "[F] [I1+]");
+    assert_true(a.scanned <= a.count + 10);
+    free(values);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void a_peer_that_never_ends_is_dropped(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 1000);
+    start(&p, DOCS_DIALLER, &a);
+    int frames = 0;
+    for (; !p.ended && frames < 1000; frames++) {
+        struct writer w = {0};
+        write_fingerprint(&w, own_range(x, 0, y, 7), (uint8_t)(frames | 1));
+        send_parts(&p, &w);
+    }
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+    assert_in_range(frames, 50, DOCS_IDLE_FRAMES_MAX + 4 * 10 + 2);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void a_peer_that_asks_for_everything_again_and_again_is_dropped(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 900);
+    start(&p, DOCS_DIALLER, &a);
+    int frames = 0;
+    for (; !p.ended && frames < 1000; frames++) {
+        struct writer w = {0};
+        write_item(&w, own_range(x, 0, y, 7), NULL, 0, false);
+        send_parts(&p, &w);
+    }
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+    assert_true(p.session.outcome.sent <= 2 * 900 + DOCS_REPEATED_VALUES_MAX + 900);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void a_peer_that_sends_the_same_again_and_again_is_dropped(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 900);
+    struct entry *values = calloc(a.count, sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < a.count; i++) values[i] = a.rows[i].entry;
+    start(&p, DOCS_DIALLER, &a);
+    int frames = 0;
+    for (; !p.ended && frames < 1000; frames++) {
+        struct writer w = {0};
+        write_item(&w, own_range(x, 0, y, 7), values, a.count, true);
+        write_fingerprint(&w, own_range(x, 0, y, 7), 1);
+        send_parts(&p, &w);
+    }
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+    assert_true(frames < 20);
+    free(values);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+/* Decoding stops when the batches it made are not worked off: what a peer can make us hold is bounded. */
+static void a_long_frame_waits_in_the_stream_not_in_memory(void **state)
+{
+    (void)state;
+    enum { VALUES = 8000 };
+    struct array_replica a;
+    struct world_peer p;
+    struct buf frame = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    struct writer w = {0};
+    fill(&a, VALUES);
+    struct entry *values = calloc(VALUES, sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < VALUES; i++) values[i] = a.rows[i].entry;
+    write_item(&w, own_range(x, 0, y, 7), values, VALUES, true);
+    assert_int_equal(docs_write_sync(&frame, w.count, buf_slice(&w.parts)), HKV_OK);
+    struct array_replica empty;
+    array_replica_init(&empty);
+    world_peer_init(&p, DOCS_DIALLER, &empty, config());
+    world_peer_settle(&p);
+    size_t fed = 0, allowed = 65536, most = 0;
+    while (fed < frame.len) {
+        size_t len = allowed < frame.len - fed ? allowed : frame.len - fed;
+        if (len == 0) { /* nobody works: it must stand still with a bounded number of batches out */
+            assert_true(p.session.batch_count <= DOCS_BATCHES_MAX);
+            assert_true(world_peer_work(&p, NULL));
+        } else {
+            world_peer_feed(&p, slice_of(frame.data + fed, len), false);
+            fed += len;
+            allowed -= len;
+        }
+        allowed += docs_session_consumed(&p.session);
+        if (p.session.decoder.in.len > most) most = p.session.decoder.in.len;
+    }
+    world_peer_settle(&p);
+    assert_true(most <= 65536);
+    assert_int_equal(empty.count, VALUES);
+    assert_int_equal(p.session.outcome.inserted, VALUES);
+    buf_fini(&frame);
+    buf_fini(&w.parts);
+    free(values);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+    array_replica_fini(&empty);
+}
+
+/* --- Our own troubles --- */
+
+static void a_failing_store_ends_the_session_with_its_error(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    fill(&a, 10);
+    start(&p, DOCS_DIALLER, &a);
+    a.fail_with = HKV_E_DISK;
+    write_fingerprint(&w, own_range(x, 0, y, 7), 1);
+    send_parts(&p, &w);
+    assert_true(p.ended && !p.finished);
+    assert_int_equal(p.session.outcome.err, HKV_E_DISK);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
+static void batches_come_back_after_the_end(void **state)
+{
+    (void)state;
+    struct array_replica a, b;
+    struct world_peer p;
+    struct writer w = {0};
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    struct buf frame = {0};
+    fill(&b, 1000);
+    array_replica_init(&a);
+    start(&p, DOCS_DIALLER, &a);
+    struct entry *values = calloc(b.count, sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < b.count; i++) values[i] = b.rows[i].entry;
+    write_item(&w, own_range(x, 0, y, 7), values, b.count, true);
+    assert_int_equal(docs_write_sync(&frame, w.count, buf_slice(&w.parts)), HKV_OK);
+    world_peer_feed(&p, buf_slice(&frame), false);
+    assert_true(world_peer_work(&p, NULL)); /* the first batch is verified and goes to the replica */
+    assert_true(docs_session_is_busy(&p.session));
+    docs_session_fail(&p.session, error_set(HKV_E_PEER_LOST, "the peer is gone"));
+    world_peer_pump(&p);
+    assert_true(p.ended && docs_session_is_busy(&p.session));
+    world_peer_settle(&p);
+    assert_false(docs_session_is_busy(&p.session));
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_LOST);
+    assert_string_equal(p.session.outcome.why.text, "the peer is gone");
+    buf_fini(&frame);
+    buf_fini(&w.parts);
+    free(values);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+    array_replica_fini(&b);
+}
+
+/* --- Deletions --- */
+
+static const struct deletion {
+    const char *name;
+    struct {
+        const char *key;
+        uint64_t stamp;
+        uint8_t content;
+    } a[4], b[4], both[4];
+} deletions[] = {
+    {"a newer tombstone of the key", {{"k", 10, 0}}, {{"k", 5, 1}}, {{"k", 10, 0}}},
+    {"a newer tombstone of a prefix",
+     {{"fog", 1, 1}, {"foo", 10, 0}},
+     {{"fog", 1, 1}, {"fool", 5, 1}, {"foot", 6, 1}, {"fooz", 11, 1}},
+     {{"fog", 1, 1}, {"foo", 10, 0}, {"fooz", 11, 1}}},
+    {"a newer value of the empty key", {{"", 10, 2}}, {{"a", 5, 1}, {"b", 11, 1}}, {{"", 10, 2}, {"b", 11, 1}}},
+};
+
+static void deletions_stick_in_either_direction(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 2 * sizeof deletions / sizeof deletions[0]; i++) {
+        const struct deletion *d = &deletions[i / 2];
+        struct array_replica a, b, both;
+        struct world_options options = {0};
+        array_replica_init(&a);
+        array_replica_init(&b);
+        array_replica_init(&both);
+        for (int k = 0; k < 4; k++) {
+            struct entry e;
+            if (d->a[k].key != NULL)
+                e = world_entry(1, slice_of_text(d->a[k].key), d->a[k].stamp, d->a[k].content),
+                array_replica_put(&a, &e);
+            if (d->b[k].key != NULL)
+                e = world_entry(1, slice_of_text(d->b[k].key), d->b[k].stamp, d->b[k].content),
+                array_replica_put(&b, &e);
+            if (d->both[k].key != NULL)
+                e = world_entry(1, slice_of_text(d->both[k].key), d->both[k].stamp, d->both[k].content),
+                array_replica_put(&both, &e);
+        }
+        print_message("%s\n", d->name);
+        assert_true(i % 2 == 0 ? world_sync(&a, &b, config(), &options, NULL)
+                               : world_sync(&b, &a, config(), &options, NULL));
+        assert_true(array_replica_equal(&a, &both));
+        assert_true(array_replica_equal(&b, &both));
+        array_replica_fini(&a);
+        array_replica_fini(&b);
+        array_replica_fini(&both);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_frame_of_an_empty_replica_is_upstreams),
+        cmocka_unit_test(a_dialler_with_one_entry_speaks_as_upstream_does),
+        cmocka_unit_test(an_acceptor_answers_as_upstream_does),
+        cmocka_unit_test(a_refusal_is_an_abort),
+        cmocka_unit_test(a_peer_that_breaks_the_protocol_is_dropped),
+        cmocka_unit_test(an_id_of_63_bytes_in_an_entry_is_dropped),
+        cmocka_unit_test(bytes_without_meaning_at_a_frames_end_are_skipped),
+        cmocka_unit_test(bounds_outside_of_the_namespace_show_only_ours),
+        cmocka_unit_test(entries_outside_of_their_range_are_taken),
+        cmocka_unit_test(only_valid_entries_are_stored),
+        cmocka_unit_test(a_hundred_bad_entries_end_the_session),
+        cmocka_unit_test(thousands_of_parts_cost_a_query_each_and_one_frame),
+        cmocka_unit_test(a_large_item_is_not_compared_pair_by_pair),
+        cmocka_unit_test(a_peer_that_never_ends_is_dropped),
+        cmocka_unit_test(a_peer_that_asks_for_everything_again_and_again_is_dropped),
+        cmocka_unit_test(a_peer_that_sends_the_same_again_and_again_is_dropped),
+        cmocka_unit_test(a_long_frame_waits_in_the_stream_not_in_memory),
+        cmocka_unit_test(a_failing_store_ends_the_session_with_its_error),
+        cmocka_unit_test(batches_come_back_after_the_end),
+        cmocka_unit_test(deletions_stick_in_either_direction),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
