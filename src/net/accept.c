@@ -8,8 +8,7 @@
 
 #include "net/quic_conn.h"
 
-#define RESET_RANDOM_BYTES    21 /* a stateless reset of 38 bytes or so, as long as the shortest packets are */
-#define RESET_PACKET_MIN      43 /* shorter packets get no reset: it must be shorter than what it answers */
+#define RESET_RANDOM_BYTES    21 /* a stateless reset of 37 bytes, as long as short packets are ... */
 #define RESET_PACKET_SHORTEST (NGTCP2_MIN_STATELESS_RESET_RANDLEN + NGTCP2_STATELESS_RESET_TOKENLEN)
 
 static void accept_answer(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
@@ -48,11 +47,14 @@ static void accept_reset(struct net_endpoint *ep, struct udp_socket *udp, const 
 {
     uint8_t packet[NET_PAYLOAD_MAX], token[NGTCP2_STATELESS_RESET_TOKENLEN], noise[RESET_RANDOM_BYTES];
     ngtcp2_cid cid;
-    if (d->len < RESET_PACKET_MIN) return;
+    if (d->len <= RESET_PACKET_SHORTEST) return;
     ngtcp2_cid_init(&cid, ids->dcid, ids->dcidlen);
     if (quic_reset_token(ep, &cid, token)) return;
-    randombytes_buf(noise, sizeof noise);
-    ngtcp2_ssize n = ngtcp2_pkt_write_stateless_reset(packet, sizeof packet, token, noise, sizeof noise);
+    /* ... but shorter than what it answers, which may be no more than the PING of a keep-alive (RFC 9000, 10.3). */
+    size_t random_bytes = d->len - 1 - NGTCP2_STATELESS_RESET_TOKENLEN;
+    if (random_bytes > RESET_RANDOM_BYTES) random_bytes = RESET_RANDOM_BYTES;
+    randombytes_buf(noise, random_bytes);
+    ngtcp2_ssize n = ngtcp2_pkt_write_stateless_reset(packet, sizeof packet, token, noise, random_bytes);
     accept_answer(ep, udp, d, packet, n);
 }
 

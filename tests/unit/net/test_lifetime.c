@@ -206,6 +206,16 @@ static void both_known_addresses_of_a_peer_are_sprayed_and_one_wins(void **state
 }
 
 /* Without a word: its process died. Back with the same key it answers with stateless resets. */
+static void restart_peer(struct through *t)
+{
+    t->proxy.drop = true;
+    rig_close_node(&t->rig.nodes[1]);
+    rig_open(&t->rig, 1);
+    t->proxy.drop = false;
+    uint16_t port = net_endpoint_port(t->rig.nodes[1].ep, false);
+    t->proxy.endpoint.sin_port = (uint16_t)(port << 8 | port >> 8);
+}
+
 static void restarted_peer_is_noticed_at_the_next_packet(void **state)
 {
     (void)state;
@@ -213,15 +223,25 @@ static void restarted_peer_is_noticed_at_the_next_packet(void **state)
     rig_init(&t.rig);
     through_connect(&t);
     exchange(&t, 1000);
-    t.proxy.drop = true;
-    rig_close_node(&t.rig.nodes[1]);
-    rig_open(&t.rig, 1);
-    t.proxy.drop = false;
-    t.proxy.endpoint.sin_port = 0;
-    uint16_t port = net_endpoint_port(t.rig.nodes[1].ep, false);
-    t.proxy.endpoint.sin_port = (uint16_t)(port << 8 | port >> 8);
+    restart_peer(&t);
     struct rig_stream *s = rig_stream(t.a);
     for (int i = 0; i < 100; i++) rig_write(s, "anybody there? anybody there? anybody there?", 44);
+    rig_until(&t.rig, t.a->closed);
+    assert_int_equal(t.a->err, HKV_E_PEER_LOST);
+    assert_non_null(strstr(t.a->why, "restarted"));
+    through_fini(&t);
+}
+
+/* A keep-alive is one of the shortest packets there are; the idle time is far away. */
+static void restarted_peer_is_noticed_by_keep_alive(void **state)
+{
+    (void)state;
+    struct through t;
+    rig_init(&t.rig);
+    t.rig.limits.keep_alive_ms = 100;
+    through_connect(&t);
+    exchange(&t, 1000);
+    restart_peer(&t);
     rig_until(&t.rig, t.a->closed);
     assert_int_equal(t.a->err, HKV_E_PEER_LOST);
     assert_non_null(strstr(t.a->why, "restarted"));
@@ -259,6 +279,7 @@ int main(void)
         cmocka_unit_test(copies_of_the_first_packets_make_one_connection),
         cmocka_unit_test(both_known_addresses_of_a_peer_are_sprayed_and_one_wins),
         cmocka_unit_test(restarted_peer_is_noticed_at_the_next_packet),
+        cmocka_unit_test(restarted_peer_is_noticed_by_keep_alive),
         cmocka_unit_test(bytes_are_counted_as_the_network_sees_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
