@@ -182,9 +182,8 @@ static bool read_arguments(struct parse *parse)
     return true;
 }
 
-int main(int argc, char **argv)
+static enum exit_code run(char **argv)
 {
-    (void)argc;
     struct cli cli = {0};
     struct parse parse = {.cli = &cli, .argv = argv};
     signal(SIGPIPE, SIG_IGN);
@@ -211,4 +210,10 @@ int main(int argc, char **argv)
     if (fflush(stdout) != 0 && code == CLI_OK)
         code = cli_fail(&cli, CLI_FAILED, "cannot write the output: %s", strerror(errno));
     return code;
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    return (int)run(argv);
 }

@@ -4,7 +4,7 @@
 #                         (target fuzzers builds all)
 #   otherwise             the same program with a driver that runs every input of the corpus once: CTest fuzz/<name>
 #
-# fuzz_rpc* is linked with the daemon's code (target hero_server_core), the others with the pure modules.
+# fuzz_rpc* is linked with the daemon's code (target hero_fuzz_core), the others with the pure modules.
 add_custom_target(fuzzers)
 file(GLOB hkv_fuzz_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.c)
 foreach(source IN LISTS hkv_fuzz_sources)
@@ -12,10 +12,10 @@ foreach(source IN LISTS hkv_fuzz_sources)
     string(REGEX REPLACE "^fuzz_" "" name ${target})
     set(libraries hkv_docs hkv_blobs hkv_wire)
     if(name MATCHES "^rpc")
-        if(NOT TARGET hero_server_core)
+        if(NOT TARGET hero_fuzz_core)
             continue()
         endif()
-        set(libraries hero_server_core)
+        set(libraries hero_fuzz_core)
     endif()
     if(HKV_FUZZ)
         add_executable(${target} ${source})

@@ -59,3 +59,13 @@ if(BUILD_TESTING)
         hero_interface_test(e2e/man test_man.py $<TARGET_FILE:hero_codescalers_server> $<TARGET_FILE:hero_codescalers>)
     endif()
 endif()
+
+# What tests/fuzz/fuzz_rpc.c is linked with (cmake/fuzz.cmake): requests and methods, in one thread, with the store in memory.
+if(BUILD_TESTING)
+    add_library(hero_fuzz_core STATIC EXCLUDE_FROM_ALL server/rpc.c server/rpc_kv.c server/rpc_methods.c server/rpc_params.c
+        server/rpc_service.c server/rpc_sync.c server/text.c tests/fuzz/rpc_tasks.c tests/unit/server/fake_kvs.c
+        ${CMAKE_BINARY_DIR}/openrpc_json.c)
+    target_include_directories(hero_fuzz_core PUBLIC ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
+    add_dependencies(hero_fuzz_core hero_server_core) # makes openrpc_json.c
+    target_link_libraries(hero_fuzz_core PUBLIC PkgConfig::UV PkgConfig::JANSSON Threads::Threads)
+endif()

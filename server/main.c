@@ -203,5 +203,5 @@ int main(int argc, char **argv)
         code = run(&daemon);
     }
     config_fini(&daemon.config);
-    return code;
+    return (int)code;
 }

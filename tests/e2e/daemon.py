@@ -146,10 +146,18 @@ class Daemon:
             return False
 
     def __exit__(self, *error):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Every daemon that a test left running must still be able to shut down in order."""
+        try:
+            if self.process.poll() is None:
+                code = self.stop()
+                if code != 0:
+                    print(f"FAIL  the daemon ended with {code}; its log:\n{self.log()}", flush=True)
+                    sys.exit(1)
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+            self.process.wait()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def connect(self):
         return Connection(self.path)

@@ -232,8 +232,10 @@ def test_connections_are_limited():
         for _ in range(300):
             connection = daemon.connect()
             connections.append(connection)
-            connection.socket.settimeout(60)
-            connection.send_json(request("health"))
+            try:
+                connection.send_json(request("health"))
+            except OSError:
+                pass  # it was refused at once; the reason can still be read
             reply = connection.line()
             if reply is None or "error" in reply:
                 refused = reply
