@@ -138,10 +138,12 @@ static enum hkv_err look_up(struct transfer *transfer)
         if (found) return HKV_OK;
     }
     /* Asked again for the reason why there is nothing. */
-    enum hkv_err err = hkv_get(store, key->bytes, key->len, &transfer->value);
+    struct hkv_value value;
+    enum hkv_err err = hkv_get(store, key->bytes, key->len, &value);
     if (err != HKV_OK) return err;
-    hkv_value_free(&transfer->value);
-    transfer->value.data = NULL;
+    transfer->value =
+        (struct hkv_value){.length = value.length, .version = value.version, .expires_us = value.expires_us};
+    hkv_value_free(&value);
     return HKV_OK;
 }
 

@@ -381,7 +381,7 @@ enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes,
 void hkv_value_free(struct hkv_value *value)
 {
     free(value->data);
-    value->data = NULL;
+    *value = (struct hkv_value){0};
 }
 
 enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd, struct hkv_value *out)
@@ -397,7 +397,8 @@ enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_byt
         }
         sent += (size_t)count;
     }
-    hkv_value_free(&value);
+    free(value.data);
+    value.data = NULL;
     if (out) *out = value;
     return err;
 }
