@@ -205,6 +205,12 @@ HKV_CHECK enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, u
  * where there is room. Bounded: it stores one row, not one for each value. replica */
 HKV_CHECK enum hkv_err kv_wanted_wake(struct kv *kv, const struct endpoint_id *peer);
 
+/* Number of the newest value, present or not: what is noticed later has a greater one. replica */
+HKV_CHECK enum hkv_err kv_value_mark(struct kv *kv, uint64_t *mark);
+
+/* Whether a value of at most that number is missing (too large ones are not). replica */
+HKV_CHECK enum hkv_err kv_value_missing(struct kv *kv, uint64_t mark, bool *missing);
+
 /* Opens a verified content for serving. `head` is the whole content when it is inline; else `fd` ≥ 0 is the file. The
  * two constant contents and the empty content are always there. Errors: HKV_E_NOT_FOUND (quiet). any; the result is
  * independent of kv. */

@@ -338,3 +338,27 @@ enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const
     if (v->state == VALUE_MISSING) look_again_from(&kv->wanted, next_us);
     return db_run(&kv->db, s);
 }
+
+/* ------------------------------------------------------------------------------------------------------------- marks
+ */
+
+enum hkv_err kv_value_mark(struct kv *kv, uint64_t *mark)
+{
+    sqlite3_stmt *s;
+    bool found;
+    TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
+    enum hkv_err err = db_row(&kv->db, s, &found);
+    if (err == HKV_OK) *mark = found ? db_column_u64(s, 0) : 0;
+    sqlite3_reset(s);
+    return err;
+}
+
+enum hkv_err kv_value_missing(struct kv *kv, uint64_t mark, bool *missing)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, SQL_VALUE_MISSING, &s));
+    db_bind_u64(s, 1, mark);
+    enum hkv_err err = db_row(&kv->db, s, missing);
+    sqlite3_reset(s);
+    return err;
+}

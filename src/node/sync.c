@@ -17,6 +17,7 @@
 
 static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean);
 static void rounds_check(struct sync_driver *driver);
+static void check_closed(struct sync_driver *driver);
 
 /* A delay with 10 % jitter either way. */
 static uint64_t jitter(struct hkv_store *store, uint64_t delay_us)
@@ -264,11 +265,7 @@ void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
     *at = s->next;
     if (s->peer != NULL && s->peer->session == s) s->peer->session = NULL;
     if (s->role == DOCS_ACCEPTOR) driver->accepted_count--;
-    if (driver->closed_done != NULL && driver->sessions == NULL) {
-        void (*done)(void *arg) = driver->closed_done;
-        driver->closed_done = NULL;
-        done(driver->closed_arg);
-    }
+    check_closed(driver);
 }
 
 void sync_entries_changed(struct sync_driver *driver, const struct peer *from)
@@ -306,6 +303,14 @@ void sync_counters(const struct sync_driver *driver, struct sync_counters *out)
 
 /* ------------------------------------------------------------------------------------------------ rounds */
 
+static void check_closed(struct sync_driver *driver)
+{
+    if (driver->closed_done == NULL || driver->sessions != NULL || driver->round_tasks != 0) return;
+    void (*done)(void *arg) = driver->closed_done;
+    driver->closed_done = NULL;
+    done(driver->closed_arg);
+}
+
 static void round_finish(struct sync_round *round, enum hkv_err err)
 {
     struct sync_driver *driver = round->driver;
@@ -313,7 +318,13 @@ static void round_finish(struct sync_round *round, enum hkv_err err)
     while (*at != round) at = &(*at)->next;
     *at = round->next;
     env_timer_cancel(node_env(driver->store), &round->timer);
-    round->done(round, err);
+    if (!round->task_out) {
+        round->done(round, err);
+        return;
+    }
+    round->over = true;
+    round->result = err;
+    if (err != HKV_OK) error_save(&round->why);
 }
 
 static size_t round_pending(const struct sync_round *round)
@@ -351,17 +362,64 @@ static enum hkv_err not_converged(const struct sync_round *round, uint64_t missi
     return error_set(HKV_E_NOT_CONVERGED, "not converged in %u ms: %s", round->timeout_ms, text);
 }
 
+static void round_task_done(struct job *job);
+
+static enum hkv_err round_task_apply(struct commit_task *task, struct kv *kv)
+{
+    struct sync_round *round = (struct sync_round *)(void *)((char *)task - offsetof(struct sync_round, task));
+    if (!round->mark_known) return kv_value_mark(kv, &round->mark);
+    return kv_value_missing(kv, round->mark, &round->missing);
+}
+
+static void round_task_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct sync_round *round = (struct sync_round *)(void *)((char *)task - offsetof(struct sync_round, task));
+    round->task.err = err;
+    round->job.run = round_task_done;
+    env_run_on(node_env(round->driver->store), ENV_NETWORK, &round->job);
+}
+
+static void round_ask(struct sync_round *round)
+{
+    round->task = (struct commit_task){.apply = round_task_apply, .complete = round_task_complete};
+    round->task_out = true;
+    round->missing = true;
+    round->driver->round_tasks++;
+    committer_submit(&round->driver->store->committer, &round->task);
+}
+
 /* Ends the round when nothing is left to wait for. */
 static void round_check(struct sync_round *round)
 {
-    struct kv_counts counts;
-    if (round_pending(round) > 0) return;
-    if (round->kind == SYNC_ROUND_ONCE) {
-        round_finish(round, once_result(round));
+    if (round->task_out) {
+        round->look_again = true;
+    } else if (round_pending(round) > 0) {
         return;
+    } else if (round->kind == SYNC_ROUND_ONCE) {
+        round_finish(round, once_result(round));
+    } else {
+        round_ask(round);
     }
-    kv_counts(round->driver->store->kv, &counts);
-    if (counts.values_missing == 0) round_finish(round, HKV_OK);
+}
+
+static void round_task_done(struct job *job)
+{
+    struct sync_round *round = (struct sync_round *)(void *)((char *)job - offsetof(struct sync_round, job));
+    struct sync_driver *driver = round->driver;
+    bool asked_missing = round->mark_known, again = round->look_again;
+    driver->round_tasks--;
+    round->task_out = false;
+    round->look_again = false;
+    round->mark_known = round->mark_known || round->task.err == HKV_OK;
+    if (round->over) {
+        if (round->result != HKV_OK) error_restore(&round->why);
+        round->done(round, round->result);
+    } else if (asked_missing && round->task.err == HKV_OK && !round->missing) {
+        round_finish(round, HKV_OK);
+    } else if (!asked_missing || again) {
+        round_check(round);
+    }
+    check_closed(driver);
 }
 
 static void rounds_check(struct sync_driver *driver)
@@ -452,6 +510,7 @@ void sync_round_begin(struct sync_driver *driver, struct sync_round *round)
     round->timer = (struct env_timer){.fire = round_timeout};
     round->peers = NULL;
     round->peer_count = 0;
+    round->mark_known = round->task_out = round->look_again = round->over = false;
     round->begun = driver->number;
     round->begun_us = env_mono_us(env);
     if (driver->closing) {
@@ -468,7 +527,10 @@ void sync_round_begin(struct sync_driver *driver, struct sync_round *round)
     if (round->timeout_ms != 0 && round->timeout_ms != HKV_FOREVER)
         env_timer_set(env, &round->timer, round->begun_us + (uint64_t)round->timeout_ms * 1000);
     for (size_t i = 0; i < round->peer_count; i++) peer_wake(peers_find(&driver->store->peers, &round->peers[i].id), 0);
-    round_check(round);
+    if (round->kind == SYNC_ROUND_CONVERGED)
+        round_ask(round);
+    else
+        round_check(round);
 }
 
 void sync_round_fini(struct sync_round *round)
@@ -496,10 +558,7 @@ void sync_driver_close(struct sync_driver *driver, void (*done)(void *arg), void
     driver->closed_arg = arg;
     for (struct sync_session *s = driver->sessions; s != NULL; s = s->next)
         if (s->conn != NULL) transport_conn_close(s->conn, 0, "");
-    if (driver->sessions == NULL && driver->closed_done != NULL) {
-        driver->closed_done = NULL;
-        done(arg);
-    }
+    check_closed(driver);
 }
 
 void sync_driver_free(struct sync_driver *driver)

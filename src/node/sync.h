@@ -79,6 +79,8 @@ struct sync_round {
     void (*done)(struct sync_round *round, enum hkv_err err); /* error_last() has the sentence */
 
     /* of the driver; readable in `done` */
+    struct commit_task task; /* asks the store for its newest value, later whether one up to it is missing */
+    struct job job;
     struct env_timer timer;
     struct sync_driver *driver;
     struct sync_round *next;
@@ -86,6 +88,14 @@ struct sync_round {
     size_t peer_count;
     uint64_t begun; /* session number at the start */
     uint64_t begun_us;
+    uint64_t mark; /* number of the newest value known at the start */
+    bool mark_known;
+    bool task_out;
+    bool look_again; /* values arrived while the task was out */
+    bool missing;
+    bool over; /* `result` is final, `done` waits for the task */
+    enum hkv_err result;
+    struct error_text why;
 };
 
 /* Starts it; `done` may be called before this returns. */

@@ -13,6 +13,7 @@ struct sync_driver {
     size_t accepted_count;
     uint64_t number; /* of the session begun last */
     struct sync_round *rounds;
+    size_t round_tasks; /* with the store */
     struct sync_counters counters;
     bool closing;
     void (*closed_done)(void *arg);

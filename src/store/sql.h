@@ -87,6 +87,7 @@
     X(VALUE_REMOVE, "DELETE FROM value WHERE id = ?1")                                                                 \
     X(VALUE_HINT, "UPDATE value SET length = ?2, state = ?3, next_try_us = ?4, providers = ?5 WHERE id = ?1")          \
     X(VALUE_PROVIDERS, "SELECT providers, next_try_us, attempts FROM value WHERE id = ?1")                             \
+    X(VALUE_MISSING, "SELECT 1 FROM value WHERE state = 0 AND id <= ?1 LIMIT 1")                                       \
     X(VALUE_WANTED, "SELECT id, next_try_us, tried_us, attempts, length, hash, providers FROM value "                  \
                     "WHERE state = 0 AND (next_try_us, id) > (?1, ?2) ORDER BY next_try_us, id")                       \
     X(VALUE_TRIED, "UPDATE value SET next_try_us = ?2, tried_us = ?3, attempts = ?4 WHERE id = ?1")                    \
