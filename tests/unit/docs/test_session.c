@@ -680,7 +680,7 @@ static void a_peer_that_sends_the_same_again_and_again_is_dropped(void **state)
 static void a_long_frame_waits_in_the_stream_not_in_memory(void **state)
 {
     (void)state;
-    enum { VALUES = 8000 };
+    enum { VALUES = 3000 };
     struct array_replica a;
     struct world_peer p;
     struct buf frame = {0};
