@@ -349,6 +349,7 @@ static void request_settle(struct fetch_request *r)
     if (complete) r->ended = r->item_count;
     fetch_large_detach(r);
     values_submit(r);
+    peer->useful = peer->useful || r->ended > 0;
     for (size_t i = r->ended; i < r->item_count; i++) {
         if (i == r->ended || peer->conn == NULL) {
             fetch_item_next(peer->fetcher, r->items[i]);
@@ -490,7 +491,7 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
     struct fetch_items waiting = peer->waiting;
     if (waiting.first == NULL) waiting.last = &waiting.first;
     items_init(&peer->waiting);
-    bool again = err == HKV_OK; /* closed in order while idle: the items may dial again */
+    bool again = err == HKV_OK && peer->useful; /* closed in order, when it was idle: the items may dial again */
     for (struct fetch_item *item; (item = fetch_items_pop(&waiting)) != NULL;) {
         if (again && !fetcher->closing)
             item_assign(fetcher, item);
@@ -538,6 +539,7 @@ static void dial(struct fetch_peer *peer)
 {
     struct fetcher *fetcher = peer->fetcher;
     const struct peer *known = peers_find(&fetcher->store->peers, &peer->id);
+    peer->useful = false;
     enum hkv_err err = known == NULL ? HKV_E_PEER_UNREACHABLE
                                      : transport_dial(fetcher->store->transport, &peer->id, &known->addrs,
                                                       slice_of_text(FETCH_ALPN), &conn_events, peer, &peer->conn);
