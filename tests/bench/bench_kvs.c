@@ -1,0 +1,480 @@
+/* What tests/bench/run measures of our side, one command a process, so that a peak of memory belongs to one measure.
+ *
+ *   bench_kvs raw FOLDER COUNT                       4 KiB appended to a file, then fdatasync
+ *   bench_kvs fill FOLDER COUNT                      puts that survive the process only, from two threads; then closes
+ *   bench_kvs puts FOLDER COUNT CALLERS              durable puts
+ *   bench_kvs gets FOLDER COUNT KEYS                 of random ones of the first KEYS keys that `fill` wrote; one
+ * caller bench_kvs rpc SOCKET COUNT KEYS                  the same through a daemon's socket, as newline JSON-RPC
+ *   bench_kvs start FOLDER KEYS                      from hkv_open to the first value
+ *   bench_kvs serve FOLDER                           a peer that obeys lines on its standard input:
+ *                                                      put PREFIX COUNT | forget ENDPOINT | report | (end of file)
+ *   bench_kvs pull FOLDER PEER ENTRIES DEADLINE_S    one session with PEER, until ENTRIES more entries and all values
+ *   bench_kvs blake3 BYTES COUNT                     hashes of that many bytes
+ *
+ * Keys have 64 bytes, values 248. Stores use the namespace in HKV_BENCH_NAMESPACE. Each answer is a line of JSON on the
+ * standard output. Bytes are UDP payload of this process, counted at the system calls: the program is linked with
+ * --wrap for them. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <hero_kvs.h>
+
+#include "crypto/blake3.h"
+
+#define KEY_BYTES     64
+#define VALUE_BYTES   248
+#define RAW_BYTES     4096
+#define CALLERS_MAX   256
+#define FILL_THREADS  2
+#define FILL_AHEAD    4096 /* puts of one thread that wait for their outcome */
+#define LINE_BYTES    8192
+#define POLL_US       500
+#define PEER_BYTES    256
+#define QUIET_MS      3600000 /* no session by itself during a measure */
+#define SETTLE_ROUNDS 40
+
+/* ------------------------------------------------------------------------------------------------ small helpers */
+
+static void fail(const char *what)
+{
+    fprintf(stderr, "bench_kvs: %s\n", what);
+    exit(1);
+}
+
+static void check(enum hkv_err err)
+{
+    if (err != HKV_OK) fail(hkv_last_error());
+}
+
+static double now_s(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void nap(void)
+{
+    struct timespec t = {.tv_nsec = POLL_US * 1000};
+    (void)nanosleep(&t, NULL);
+}
+
+static size_t number(const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || *text == '\0' || *end != '\0') fail("a count is no number");
+    return (size_t)value;
+}
+
+/* A field of /proc/self/status, in kB. */
+static long memory_kb(const char *field)
+{
+    char line[256];
+    long kb = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    if (f == NULL) fail("/proc/self/status cannot be read");
+    while (fgets(line, sizeof line, f) != NULL)
+        if (strncmp(line, field, strlen(field)) == 0) kb = strtol(line + strlen(field) + 1, NULL, 10);
+    (void)fclose(f);
+    return kb;
+}
+
+static void make_key(char out[KEY_BYTES + 1], const char *prefix, size_t i)
+{
+    int n = snprintf(out, KEY_BYTES + 1, "%s%08zu", prefix, i);
+    if (n < 0 || n > KEY_BYTES) fail("a prefix is too long");
+    memset(out + n, 'k', (size_t)(KEY_BYTES - n));
+    out[KEY_BYTES] = '\0';
+}
+
+static void make_value(char out[VALUE_BYTES + 1], const char *key)
+{
+    memset(out, 'v', VALUE_BYTES);
+    memcpy(out, key, KEY_BYTES);
+    out[VALUE_BYTES] = '\0';
+}
+
+/* xorshift: the order of keys must be the same in every run. */
+static size_t random_below(uint64_t *state, size_t limit)
+{
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    return (size_t)(*state % limit);
+}
+
+/* ------------------------------------------------------------------------------------------------ bytes of UDP */
+
+static atomic_uint_fast64_t udp_sent, udp_received;
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *msg, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
+int __real_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags);
+int __real_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout);
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+    ssize_t n = __real_sendmsg(fd, msg, flags);
+    if (n > 0) atomic_fetch_add(&udp_sent, (uint64_t)n);
+    return n;
+}
+
+int __wrap_sendmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags)
+{
+    int n = __real_sendmmsg(fd, messages, count, flags);
+    for (int i = 0; i < n; i++) atomic_fetch_add(&udp_sent, messages[i].msg_len);
+    return n;
+}
+
+int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags, struct timespec *timeout)
+{
+    int n = __real_recvmmsg(fd, messages, count, flags, timeout);
+    for (int i = 0; i < n; i++) atomic_fetch_add(&udp_received, messages[i].msg_len);
+    return n;
+}
+
+/* ------------------------------------------------------------------------------------------------ stores */
+
+static void log_line(void *arg, enum hkv_log_level level, const char *module, const char *message)
+{
+    (void)arg;
+    if (level <= HKV_LOG_WARN || getenv("HKV_BENCH_LOG") != NULL) fprintf(stderr, "%s: %s\n", module, message);
+}
+
+static struct hkv_store *store_open(const char *folder, enum hkv_durability durability)
+{
+    struct hkv_options options;
+    struct hkv_store *store;
+    hkv_options_init(&options);
+    options.data_dir = folder;
+    options.namespace_secret = getenv("HKV_BENCH_NAMESPACE");
+    options.bind_ipv4 = "127.0.0.1";
+    options.bind_ipv6 = "";
+    options.bind_port = 0;
+    options.anti_entropy_ms = QUIET_MS;
+    options.durability = durability;
+    options.log = log_line;
+    check(hkv_open(&options, &store));
+    return store;
+}
+
+static struct hkv_status status_of(struct hkv_store *store)
+{
+    struct hkv_status status;
+    check(hkv_status(store, &status));
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------------ raw */
+
+static void raw(const char *folder, size_t count)
+{
+    static const char block[RAW_BYTES];
+    char path[4096];
+    (void)snprintf(path, sizeof path, "%s/raw", folder);
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) fail("the file for raw syncs cannot be created");
+    double began = now_s();
+    for (size_t i = 0; i < count; i++)
+        if (pwrite(fd, block, RAW_BYTES, (off_t)(i * RAW_BYTES)) != RAW_BYTES || fdatasync(fd) != 0)
+            fail("a raw write failed");
+    printf("{\"per_second\": %.1f}\n", (double)count / (now_s() - began));
+    (void)close(fd);
+    (void)unlink(path);
+}
+
+/* ------------------------------------------------------------------------------------------------ puts */
+
+struct writer {
+    pthread_t thread;
+    struct hkv_store *store;
+    const char *prefix;
+    size_t first, end, step;
+    pthread_mutex_t lock;
+    pthread_cond_t ended;
+    size_t waiting;
+};
+
+static void filled(void *arg, enum hkv_err err, const char *error, const struct hkv_write_result *result)
+{
+    struct writer *w = arg;
+    (void)result;
+    if (err != HKV_OK) fail(error);
+    (void)pthread_mutex_lock(&w->lock);
+    if (--w->waiting == FILL_AHEAD / 2 || w->waiting == 0) (void)pthread_cond_signal(&w->ended);
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+static void wait_below(struct writer *w, size_t limit)
+{
+    (void)pthread_mutex_lock(&w->lock);
+    while (w->waiting > limit) (void)pthread_cond_wait(&w->ended, &w->lock);
+    (void)pthread_mutex_unlock(&w->lock);
+}
+
+static void *fill_thread(void *arg)
+{
+    struct writer *w = arg;
+    char key[KEY_BYTES + 1], value[VALUE_BYTES + 1];
+    for (size_t i = w->first; i < w->end; i += w->step) {
+        (void)pthread_mutex_lock(&w->lock);
+        bool full = ++w->waiting > FILL_AHEAD;
+        (void)pthread_mutex_unlock(&w->lock);
+        if (full) wait_below(w, FILL_AHEAD / 2);
+        make_key(key, w->prefix, i);
+        make_value(value, key);
+        check(hkv_put_async(w->store, key, KEY_BYTES, value, VALUE_BYTES, NULL, filled, w));
+    }
+    wait_below(w, 0);
+    return NULL;
+}
+
+static void *put_thread(void *arg)
+{
+    struct writer *w = arg;
+    char key[KEY_BYTES + 1], value[VALUE_BYTES + 1];
+    for (size_t i = w->first; i < w->end; i += w->step) {
+        make_key(key, w->prefix, i);
+        make_value(value, key);
+        check(hkv_put(w->store, key, KEY_BYTES, value, VALUE_BYTES, NULL, NULL));
+    }
+    return NULL;
+}
+
+/* `count` keys from so many threads; returns the seconds. */
+static double write_all(struct hkv_store *store, const char *prefix, size_t count, size_t threads,
+                        void *(*run)(void *arg))
+{
+    struct writer writers[CALLERS_MAX];
+    if (threads == 0 || threads > CALLERS_MAX) fail("too many callers");
+    double began = now_s();
+    for (size_t i = 0; i < threads; i++) {
+        writers[i] = (struct writer){.store = store, .prefix = prefix, .first = i, .end = count, .step = threads};
+        (void)pthread_mutex_init(&writers[i].lock, NULL);
+        (void)pthread_cond_init(&writers[i].ended, NULL);
+        if (pthread_create(&writers[i].thread, NULL, run, &writers[i]) != 0) fail("no thread can be started");
+    }
+    for (size_t i = 0; i < threads; i++) {
+        (void)pthread_join(writers[i].thread, NULL);
+        (void)pthread_cond_destroy(&writers[i].ended);
+        (void)pthread_mutex_destroy(&writers[i].lock);
+    }
+    return now_s() - began;
+}
+
+static void fill(const char *folder, size_t count)
+{
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_PROCESS);
+    double seconds = write_all(store, "fill/", count, FILL_THREADS, fill_thread);
+    hkv_close(store);
+    printf("{\"per_second\": %.1f}\n", (double)count / seconds);
+}
+
+static void puts_durable(const char *folder, size_t count, size_t callers)
+{
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    double seconds = write_all(store, "put/", count, callers, put_thread);
+    hkv_close(store);
+    printf("{\"per_second\": %.1f}\n", (double)count / seconds);
+}
+
+/* ------------------------------------------------------------------------------------------------ gets */
+
+static void get_one(struct hkv_store *store, size_t i)
+{
+    char key[KEY_BYTES + 1];
+    struct hkv_value value;
+    make_key(key, "fill/", i);
+    check(hkv_get(store, key, KEY_BYTES, &value));
+    if (value.length != VALUE_BYTES || memcmp(value.data, key, KEY_BYTES) != 0) fail("a key shows another value");
+    hkv_value_free(&value);
+}
+
+static void gets(const char *folder, size_t count, size_t keys)
+{
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    uint64_t state = 1;
+    double began = now_s();
+    for (size_t i = 0; i < count; i++) get_one(store, random_below(&state, keys));
+    double seconds = now_s() - began;
+    hkv_close(store);
+    printf("{\"per_second\": %.1f}\n", (double)count / seconds);
+}
+
+static void rpc(const char *path, size_t count, size_t keys)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    char key[KEY_BYTES + 1], line[LINE_BYTES];
+    uint64_t state = 1;
+    if (strlen(path) >= sizeof name.sun_path) fail("the socket's path is too long");
+    memcpy(name.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) fail("the daemon cannot be reached");
+    double began = now_s();
+    for (size_t i = 0; i < count; i++) {
+        make_key(key, "fill/", random_below(&state, keys));
+        int n =
+            snprintf(line, sizeof line,
+                     "{\"jsonrpc\":\"2.0\",\"id\":%zu,\"method\":\"kv.get\",\"params\":{\"key\":\"%s\"}}\n", i, key);
+        if (write(fd, line, (size_t)n) != n) fail("the daemon takes no request");
+        size_t used = 0;
+        do {
+            ssize_t got = read(fd, line + used, sizeof line - 1 - used);
+            if (got <= 0) fail("the daemon closed the connection");
+            used += (size_t)got;
+        } while (line[used - 1] != '\n');
+        line[used] = '\0';
+        if (strstr(line, "\"value\":") == NULL) fail(line);
+    }
+    printf("{\"per_second\": %.1f}\n", (double)count / (now_s() - began));
+    (void)close(fd);
+}
+
+static void start(const char *folder, size_t keys)
+{
+    double began = now_s();
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    double open_s = now_s() - began;
+    get_one(store, keys / 2);
+    double get_s = now_s() - began;
+    uint64_t entries = status_of(store).entries;
+    hkv_close(store);
+    printf("{\"open_s\": %.4f, \"first_get_s\": %.4f, \"entries\": %" PRIu64 "}\n", open_s, get_s, entries);
+}
+
+/* ------------------------------------------------------------------------------------------------ two processes */
+
+static void report(struct hkv_store *store)
+{
+    struct hkv_info info;
+    check(hkv_info(store, &info));
+    printf("{\"peer\": \"%s@127.0.0.1:%u\", \"endpoint\": \"%s\", \"entries\": %" PRIu64 ", \"peak_kb\": %ld, "
+           "\"rss_kb\": %ld, \"udp_bytes\": %" PRIu64 "}\n",
+           info.endpoint_id, info.port_ipv4, info.endpoint_id, status_of(store).entries, memory_kb("VmHWM"),
+           memory_kb("VmRSS"), (uint64_t)(atomic_load(&udp_sent) + atomic_load(&udp_received)));
+    (void)fflush(stdout);
+    hkv_info_fini(&info);
+}
+
+/* From now on no session with this peer begins by itself. */
+static void forget(struct hkv_store *store, const char *peer)
+{
+    enum hkv_err err = hkv_peer_remove(store, peer);
+    if (err != HKV_E_NOT_FOUND) check(err); /* forgotten already */
+}
+
+static void serve(const char *folder)
+{
+    char line[LINE_BYTES], argument[LINE_BYTES];
+    size_t count;
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    report(store);
+    while (fgets(line, sizeof line, stdin) != NULL) {
+        if (sscanf(line, "put %8191s %zu", argument, &count) == 2)
+            (void)write_all(store, argument, count, FILL_THREADS, fill_thread);
+        else if (sscanf(line, "forget %8191s", argument) == 1)
+            forget(store, argument);
+        else if (strcmp(line, "report\n") != 0)
+            fail("an unknown line on standard input");
+        report(store);
+    }
+    hkv_close(store);
+}
+
+/* Until the records that this node writes of itself are there: the entries are what they were 20 ms before. */
+static uint64_t settled_entries(struct hkv_store *store)
+{
+    uint64_t last = 0, entries = status_of(store).entries;
+    while (entries != last) {
+        last = entries;
+        for (int i = 0; i < SETTLE_ROUNDS; i++) nap();
+        entries = status_of(store).entries;
+    }
+    return entries;
+}
+
+static void pull(const char *folder, const char *peer, size_t entries, size_t deadline_s)
+{
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    uint64_t wanted = settled_entries(store) + entries;
+    uint64_t sent = atomic_load(&udp_sent), received = atomic_load(&udp_received);
+    double began = now_s(), entries_s = 0, took;
+    check(hkv_start_sync_with(store, peer));
+    for (;;) {
+        struct hkv_status status = status_of(store);
+        took = now_s() - began;
+        if (entries_s == 0 && status.entries >= wanted) entries_s = took;
+        if (entries_s != 0 && status.values_missing == 0) break;
+        if (took > (double)deadline_s) fail("not within the deadline");
+        nap();
+    }
+    sent = atomic_load(&udp_sent) - sent;
+    received = atomic_load(&udp_received) - received;
+    struct hkv_info info;
+    check(hkv_info(store, &info));
+    printf("{\"entries_s\": %.4f, \"values_s\": %.4f, \"udp_bytes_sent\": %" PRIu64 ", \"udp_bytes_received\": %" PRIu64
+           ", \"peak_kb\": %ld, \"endpoint\": \"%s\"}\n",
+           entries_s, took, sent, received, memory_kb("VmHWM"), info.endpoint_id);
+    hkv_info_fini(&info);
+    char id[PEER_BYTES] = "";
+    if (sscanf(peer, "%64[0-9a-f]", id) != 1) fail("PEER does not begin with an endpoint id");
+    forget(store, id);
+    hkv_close(store);
+}
+
+/* ------------------------------------------------------------------------------------------------ hashing */
+
+static void blake3(size_t bytes, size_t count)
+{
+    struct hash hash;
+    uint8_t *data = malloc(bytes);
+    if (data == NULL) fail("no memory");
+    memset(data, 'b', bytes);
+    double began = now_s();
+    for (size_t i = 0; i < count; i++) {
+        blake3_hash(slice_of(data, bytes), &hash);
+        data[0] ^= hash.bytes[0];
+    }
+    printf("{\"mb_per_second\": %.1f}\n", (double)(bytes * count) / (now_s() - began) / 1e6);
+    free(data);
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    if (strcmp(command, "raw") == 0 && argc == 4)
+        raw(argv[2], number(argv[3]));
+    else if (strcmp(command, "fill") == 0 && argc == 4)
+        fill(argv[2], number(argv[3]));
+    else if (strcmp(command, "puts") == 0 && argc == 5)
+        puts_durable(argv[2], number(argv[3]), number(argv[4]));
+    else if (strcmp(command, "gets") == 0 && argc == 5)
+        gets(argv[2], number(argv[3]), number(argv[4]));
+    else if (strcmp(command, "rpc") == 0 && argc == 5)
+        rpc(argv[2], number(argv[3]), number(argv[4]));
+    else if (strcmp(command, "start") == 0 && argc == 4)
+        start(argv[2], number(argv[3]));
+    else if (strcmp(command, "serve") == 0 && argc == 3)
+        serve(argv[2]);
+    else if (strcmp(command, "pull") == 0 && argc == 6)
+        pull(argv[2], argv[3], number(argv[4]), number(argv[5]));
+    else if (strcmp(command, "blake3") == 0 && argc == 4)
+        blake3(number(argv[2]), number(argv[3]));
+    else
+        fail("unknown command, or another number of arguments; the head of bench_kvs.c lists them");
+    return 0;
+}
