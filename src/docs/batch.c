@@ -18,6 +18,7 @@ void docs_batch_free(struct docs_batch *b)
     free(b->parts);
     buf_fini(&b->bytes);
     buf_fini(&b->answer.parts);
+    buf_fini(&b->answer.pull_x);
     buf_fini(&b->answer.pull_y);
     free(b);
 }

@@ -2,11 +2,12 @@
  * thread and back, with the answer it got there. Self-contained: keys and bounds are copies, nothing is shared while it
  * travels.
  *
- *   docs_session (network)          filled in the order of the wire, then sealed: never changed by the session while it
- * is out │ VERIFY(batch)              worker:  docs_batch_verify()    marks values │ SCREEN(batch), sometimes replica:
- * docs_batch_screen()    marks values that are known already │ APPLY(batch)               replica:
- * docs_reconcile_step()  stores values, fills `answer` ▼ docs_session (network)          takes the answer, frees the
- * batch
+ *   docs_session (network)       filled in the order of the wire, then sealed: not changed while it is out
+ *      │ SCREEN(batch), at times   replica: docs_batch_screen()    marks values that are known already
+ *      │ VERIFY(batch)             worker:  docs_batch_verify()    marks bad values, computes fingerprints
+ *      │ APPLY(batch)              replica: docs_reconcile_step()  stores values, fills `answer`
+ *      ▼
+ *   docs_session (network)       takes the answer, frees the batch
  *
  * A part may reach over several batches: a million values can stand in one. Then it begins in one (`begins`), goes on
  * in others, and ends in the last (`ends`). The session owns all batches; whoever handles an effect borrows one until
@@ -21,8 +22,8 @@
 enum docs_value_state {
     DOCS_VALUE_NEW,       /* nothing known yet, or: signatures are valid (after docs_batch_verify) */
     DOCS_VALUE_KNOWN,     /* present or older than what we have: signatures don't matter */
-    DOCS_VALUE_BAD,       /* a signature is wrong, or another namespace */
-    DOCS_VALUE_MALFORMED, /* empty hash and length 0 do not come together */
+    DOCS_VALUE_BAD,       /* a signature is wrong */
+    DOCS_VALUE_MALFORMED, /* of another namespace, or empty hash and length 0 do not come together */
 };
 
 struct docs_value {
@@ -49,21 +50,20 @@ struct docs_part {
     size_t x_len, y_len;
 };
 
-/* What the replica made of a batch, and, after the last one of a frame, the parts to reply with. */
+/* What the replica made of a batch, and, after the last one of a frame, the parts to reply with. The counts are of the
+ * values in this batch. */
 struct docs_answer {
     enum hkv_err err; /* the session is over: the store failed (its sentence in `why`), or a limit was passed */
     struct error_text why;
     struct buf parts; /* encoded message parts */
     uint32_t part_count;
-    struct buf
-        pull_y;    /* set when the reply asks for all of exactly one range of which we hold nothing: its upper bound */
-    bool is_equal; /* the frame was the peer's fingerprint of everything, and ours is the same */
-    uint64_t inserted; /* values of this batch that were stored */
-    uint64_t checked;  /* values of this batch whose signatures were verified */
-    uint64_t
-        refused; /* values of this batch that a node like ours should hold and we don't: bad, malformed, future, … */
-    uint64_t future; /* … of these, the ones from the future */
-    uint64_t sent;   /* values in `parts` */
+    struct buf pull_x, pull_y; /* set when the reply asks for all of exactly one range, of which we hold nothing */
+    bool is_equal;             /* the frame was the peer's fingerprint of everything, and ours is the same */
+    uint64_t checked;          /* signatures were verified */
+    uint64_t inserted;         /* stored */
+    uint64_t refused;          /* bad, malformed, future, over a limit: a node should hold them, and we don't */
+    uint64_t future;           /* of these, the ones from the future */
+    uint64_t sent;             /* values in `parts` */
 };
 
 struct docs_batch {

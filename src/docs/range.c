@@ -34,6 +34,14 @@ bool docs_range_has(struct docs_range range, const struct entry *e)
     return order < 0 ? from_x && below_y : from_x || below_y;
 }
 
+bool docs_range_ends_with(struct docs_range range, struct docs_range tail)
+{
+    if (!slice_equal(range.y, tail.y)) return false;
+    int order = slice_compare(range.x, range.y);
+    bool from_x = slice_compare(tail.x, range.x) >= 0, below_y = slice_compare(tail.x, range.y) < 0;
+    return order < 0 ? from_x && below_y : order == 0 || from_x || below_y;
+}
+
 size_t docs_separator_bytes(struct slice u, struct slice v)
 {
     assert(u.len >= ENTRY_ID_MIN && slice_compare(u, v) < 0);

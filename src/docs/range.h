@@ -29,6 +29,9 @@ void docs_range_pieces(struct docs_range range, const struct namespace_id *names
 /* Whether the range holds this id of the namespace. */
 bool docs_range_has(struct docs_range range, const struct entry *e);
 
+/* Whether `tail` ends where `range` does and begins inside of it. */
+bool docs_range_ends_with(struct docs_range range, struct docs_range tail);
+
 static inline bool docs_range_is_all(struct docs_range range)
 {
     return slice_equal(range.x, range.y);

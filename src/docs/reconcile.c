@@ -486,7 +486,10 @@ static enum hkv_err close_frame(struct docs_reconcile *rec, struct docs_replica 
         answer->parts = buf_take(&reply->parts);
         answer->part_count = reply->part_count;
         answer->sent = reply->value_count;
-        if (reply->pull_count == 1) answer->pull_y = buf_take(&reply->pull_y);
+        if (reply->pull_count == 1) {
+            answer->pull_x = buf_take(&reply->pull_x);
+            answer->pull_y = buf_take(&reply->pull_y);
+        }
         rec->sent_count += reply->value_count;
         docs_reply_clear(reply);
     }

@@ -11,7 +11,7 @@
  * Items of a frame are answered before its fingerprints, whatever their order. No answer at all ends the session.
  *
  * It is created by the owner with the session and lives as long: batches arrive here one at a time and in order
- * (docs_session.h, effect APPLY). All functions on the replica thread, inside a transaction that may be any other's
+ * (session.h, effect APPLY). All functions on the replica thread, inside a transaction that may be any other's
  * too; init and fini on any thread while no batch is out. When the transaction of a step is rolled back, the session
  * must be failed: its set of received values and its counters have moved on. */
 #ifndef HKV_DOCS_RECONCILE_H

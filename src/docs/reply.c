@@ -17,6 +17,7 @@ void docs_reply_init(struct docs_reply *reply, const struct docs_frame_limits *l
 void docs_reply_fini(struct docs_reply *reply)
 {
     buf_fini(&reply->parts);
+    buf_fini(&reply->pull_x);
     buf_fini(&reply->pull_y);
     buf_fini(&reply->item_values);
     docs_set_fini(&reply->sent);
@@ -29,6 +30,7 @@ void docs_reply_fini(struct docs_reply *reply)
 void docs_reply_clear(struct docs_reply *reply)
 {
     buf_clear(&reply->parts);
+    buf_clear(&reply->pull_x);
     buf_clear(&reply->pull_y);
     docs_reply_drop_item(reply);
     docs_set_clear(&reply->sent);
@@ -82,6 +84,7 @@ enum hkv_err docs_reply_item(struct docs_reply *reply, struct docs_range range, 
     reply->value_count += reply->item_value_count;
     if (reply->item_value_count == 0 && !have_local) {
         reply->pull_count++;
+        TRY(buf_assign(&reply->pull_x, range.x));
         TRY(buf_assign(&reply->pull_y, range.y));
     }
     docs_reply_drop_item(reply);

@@ -34,8 +34,8 @@ struct docs_reply {
     struct docs_set sent;      /* fingerprints of the values in it */
     struct docs_rest rests[2]; /* put off while answering items, while answering fingerprints */
 
-    uint32_t pull_count; /* items that ask for everything in a range of which we hold nothing */
-    struct buf pull_y;   /* upper bound of the last one */
+    uint32_t pull_count;       /* items that ask for everything in a range of which we hold nothing */
+    struct buf pull_x, pull_y; /* bounds of the last one */
 
     /* The item that is being filled; its head is written when its end is known. */
     struct buf item_values;

@@ -62,6 +62,7 @@ void docs_session_fini(struct docs_session *s)
     drop_batches(s);
     docs_decoder_fini(&s->decoder);
     buf_fini(&s->output);
+    buf_fini(&s->pull_x);
     buf_fini(&s->pull_y);
 }
 
@@ -175,7 +176,8 @@ static enum hkv_err pull_early(struct docs_session *s, struct docs_batch *batch)
     if (batch->part_count == 0) return HKV_OK;
     const struct docs_part *rest = &batch->parts[batch->part_count - 1];
     if (rest->kind != DOCS_PART_FINGERPRINT) return HKV_OK;
-    if (docs_range_is_all(rest->range) || !slice_equal(rest->range.y, buf_slice(&s->pull_y))) return HKV_OK;
+    struct docs_range pulled = {buf_slice(&s->pull_x), buf_slice(&s->pull_y)};
+    if (docs_range_is_all(rest->range) || !docs_range_ends_with(pulled, rest->range)) return HKV_OK;
     if (memcmp(rest->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0) return HKV_OK;
     struct buf part = {0};
     enum hkv_err err = docs_write_pull(&part, rest->range.x, rest->range.y);
@@ -277,7 +279,9 @@ static enum hkv_err reply(struct docs_session *s, struct docs_batch *batch)
         TRY(docs_write_sync(&s->output, answer->part_count, buf_slice(&answer->parts)));
     s->outcome.frames_sent++;
     s->outcome.sent += answer->sent;
+    buf_fini(&s->pull_x);
     buf_fini(&s->pull_y);
+    s->pull_x = buf_take(&answer->pull_x);
     s->pull_y = buf_take(&answer->pull_y);
     if (batch->is_opening) s->state = DOCS_RECONCILE;
     return HKV_OK;

@@ -8,7 +8,7 @@
  *   CLOSING    ◀─── FIN … FIN ──────▶  CLOSING         after FINISH: the peer's FIN must follow, and nothing else
  *   ENDED                              ENDED           effect END, once, also after every failure
  *
- * The owner (node/sync_driver.c) keeps a docs_session and a docs_reconcile (replica thread) together, and after every
+ * The owner (node/sync_session.c) keeps a docs_session and a docs_reconcile (replica thread) together, and after every
  * call below performs effects until there are none:
  *
  *     while (docs_session_next(session, &effect), effect.kind != DOCS_EFFECT_NONE) perform(&effect);
@@ -20,9 +20,8 @@
  *   APPLY    replica: docs_reconcile_step(…, batch, &done) until done, and commit    then docs_session_applied()
  *   SEND     write `effect.bytes` to the stream (the owner takes them over)
  *   FINISH   end our side of the stream (FIN), after all that was sent
- *   END      `session->outcome` is final. err == HKV_OK: both sides ended well; close the connection when our data is
- *            acknowledged. Otherwise reset and stop the stream; when FINISH came before, closing the connection will
- * do.
+ *   END      `session->outcome` is final. err == HKV_OK: both sides ended well; close the connection when our data
+ *            is acknowledged. Otherwise reset and stop the stream; after FINISH, closing the connection will do.
  *
  * Several VERIFYs may be out at once and come back in any order; of SCREEN and APPLY one each, APPLY in the order of
  * the wire. Every batch must be reported back, also after END; docs_session_is_busy() says whether one is out. Neither
@@ -102,7 +101,7 @@ struct docs_session {
     size_t batch_count;
     size_t out_count; /* of them, and of dropped ones: with the owner */
     bool should_screen;
-    struct buf pull_y; /* the range we asked for last ends here; empty: no early pull */
+    struct buf pull_x, pull_y; /* the range we asked for last, having nothing there; empty: no early pull */
 
     bool accept_told, finish_due, end_due;
     bool was_equal; /* the peer's first message was our fingerprint */
