@@ -66,6 +66,17 @@ struct docs_answer {
     uint64_t sent;             /* values in `parts` */
 };
 
+/* Where a batch is, as the session sees it. */
+enum docs_stage {
+    DOCS_STAGE_DECODED,
+    DOCS_STAGE_AT_SCREEN,
+    DOCS_STAGE_SCREENED,
+    DOCS_STAGE_AT_VERIFY,
+    DOCS_STAGE_READY,
+    DOCS_STAGE_AT_APPLY,
+    DOCS_STAGE_DROPPED, /* out when the session ended; freed when it comes back */
+};
+
 struct docs_batch {
     struct job job; /* the handler's, to send the batch through threads without an allocation */
     void *user;     /* the handler's */
@@ -85,8 +96,8 @@ struct docs_batch {
     uint32_t frame_fingerprints; /* fingerprint parts */
     uint32_t frame_pulls;        /* items that ask for ours (have_local = 0) */
 
-    struct docs_batch *next; /* the session's queue, and its view of where the batch is */
-    int stage;
+    struct docs_batch *next; /* in the session's queue */
+    enum docs_stage stage;
 };
 
 /* An empty batch, or NULL without memory. */

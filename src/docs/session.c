@@ -2,23 +2,12 @@
 
 #include <assert.h>
 
-/* Where a batch of the queue is. */
-enum stage {
-    STAGE_DECODED,
-    STAGE_AT_SCREEN,
-    STAGE_SCREENED,
-    STAGE_AT_VERIFY,
-    STAGE_READY,
-    STAGE_AT_APPLY,
-    STAGE_DROPPED, /* out when the session ended; freed when it comes back */
-};
-
 static bool is_out(const struct docs_batch *b)
 {
-    return b->stage == STAGE_AT_SCREEN || b->stage == STAGE_AT_VERIFY || b->stage == STAGE_AT_APPLY;
+    return b->stage == DOCS_STAGE_AT_SCREEN || b->stage == DOCS_STAGE_AT_VERIFY || b->stage == DOCS_STAGE_AT_APPLY;
 }
 
-static void enqueue(struct docs_session *s, struct docs_batch *batch, enum stage stage)
+static void enqueue(struct docs_session *s, struct docs_batch *batch, enum docs_stage stage)
 {
     batch->stage = stage;
     batch->next = NULL;
@@ -35,7 +24,7 @@ static void drop_batches(struct docs_session *s)
     for (struct docs_batch *b = s->head, *next; b != NULL; b = next) {
         next = b->next;
         if (is_out(b))
-            b->stage = STAGE_DROPPED;
+            b->stage = DOCS_STAGE_DROPPED;
         else
             docs_batch_free(b);
     }
@@ -52,7 +41,7 @@ enum hkv_err docs_session_init(struct docs_session *s, enum docs_role role, cons
     if (opening == NULL) return error_set(HKV_E_NOMEM, "no memory for a sync session");
     s->namespace = s->decoder.namespace = *namespace;
     opening->is_opening = true;
-    enqueue(s, opening, STAGE_READY);
+    enqueue(s, opening, DOCS_STAGE_READY);
     return HKV_OK;
 }
 
@@ -206,7 +195,7 @@ static bool decode(struct docs_session *s)
         return true;
     case DOCS_DECODED_BATCH:
         s->outcome.received += decoded.batch->value_count;
-        enqueue(s, decoded.batch, decoded.batch->value_count == 0 ? STAGE_READY : STAGE_DECODED);
+        enqueue(s, decoded.batch, decoded.batch->value_count == 0 ? DOCS_STAGE_READY : DOCS_STAGE_DECODED);
         err = pull_early(s, decoded.batch);
         if (err != HKV_OK) docs_session_fail(s, err);
         return true;
@@ -232,17 +221,17 @@ void docs_session_refuse(struct docs_session *s, enum docs_abort_reason reason)
 }
 
 /* Takes a batch back from the owner. False: it was dropped, and is freed. */
-static bool take_back(struct docs_session *s, struct docs_batch *batch, enum stage from)
+static bool take_back(struct docs_session *s, struct docs_batch *batch, enum docs_stage from)
 {
     assert(s->out_count > 0);
     s->out_count--;
-    if (batch->stage == STAGE_DROPPED) {
+    if (batch->stage == DOCS_STAGE_DROPPED) {
         docs_batch_free(batch);
         return false;
     }
-    assert(batch->stage == (int)from);
+    assert(batch->stage == from);
     if (batch->answer.err == HKV_OK) return true;
-    batch->stage = STAGE_READY; /* ours again, so that it is freed with the others */
+    batch->stage = DOCS_STAGE_READY; /* ours again, so that it is freed with the others */
     error_restore(&batch->answer.why);
     docs_session_fail(s, batch->answer.err);
     return false;
@@ -250,16 +239,16 @@ static bool take_back(struct docs_session *s, struct docs_batch *batch, enum sta
 
 void docs_session_screened(struct docs_session *s, struct docs_batch *batch)
 {
-    if (!take_back(s, batch, STAGE_AT_SCREEN)) return;
+    if (!take_back(s, batch, DOCS_STAGE_AT_SCREEN)) return;
     size_t known = 0;
     for (size_t i = 0; i < batch->value_count; i++) known += batch->values[i].state == DOCS_VALUE_KNOWN;
     s->should_screen = 2 * known >= batch->value_count;
-    batch->stage = STAGE_SCREENED;
+    batch->stage = DOCS_STAGE_SCREENED;
 }
 
 void docs_session_verified(struct docs_session *s, struct docs_batch *batch)
 {
-    if (take_back(s, batch, STAGE_AT_VERIFY)) batch->stage = STAGE_READY;
+    if (take_back(s, batch, DOCS_STAGE_AT_VERIFY)) batch->stage = DOCS_STAGE_READY;
 }
 
 /* The reply to a whole frame, or the end when there is none. */
@@ -293,7 +282,7 @@ void docs_session_applied(struct docs_session *s, struct docs_batch *batch)
     s->outcome.inserted += answer->inserted; /* true also when the session has ended meanwhile */
     s->outcome.refused += answer->refused;
     s->outcome.future += answer->future;
-    if (!take_back(s, batch, STAGE_AT_APPLY)) return;
+    if (!take_back(s, batch, DOCS_STAGE_AT_APPLY)) return;
     assert(batch == s->head);
     s->head = batch->next;
     if (s->head == NULL) s->tail = NULL;
@@ -309,7 +298,7 @@ void docs_session_applied(struct docs_session *s, struct docs_batch *batch)
 /* --- Effects out --- */
 
 static void hand_out(struct docs_session *s, struct docs_effect *effect, enum docs_effect_kind kind,
-                     struct docs_batch *batch, enum stage stage)
+                     struct docs_batch *batch, enum docs_stage stage)
 {
     effect->kind = kind;
     effect->batch = batch;
@@ -322,19 +311,19 @@ static bool next_batch(struct docs_session *s, struct docs_effect *effect)
 {
     bool is_screening = false;
     for (struct docs_batch *b = s->head; b != NULL; b = b->next) {
-        if (b->stage == STAGE_READY && b == s->head) {
-            hand_out(s, effect, DOCS_EFFECT_APPLY, b, STAGE_AT_APPLY);
+        if (b->stage == DOCS_STAGE_READY && b == s->head) {
+            hand_out(s, effect, DOCS_EFFECT_APPLY, b, DOCS_STAGE_AT_APPLY);
             return true;
         }
-        if (b->stage == STAGE_AT_SCREEN) is_screening = true;
-        bool wants_screen = b->stage == STAGE_DECODED && s->should_screen;
+        if (b->stage == DOCS_STAGE_AT_SCREEN) is_screening = true;
+        bool wants_screen = b->stage == DOCS_STAGE_DECODED && s->should_screen;
         if (wants_screen && is_screening) continue;
         if (wants_screen) {
-            hand_out(s, effect, DOCS_EFFECT_SCREEN, b, STAGE_AT_SCREEN);
+            hand_out(s, effect, DOCS_EFFECT_SCREEN, b, DOCS_STAGE_AT_SCREEN);
             return true;
         }
-        if (b->stage == STAGE_DECODED || b->stage == STAGE_SCREENED) {
-            hand_out(s, effect, DOCS_EFFECT_VERIFY, b, STAGE_AT_VERIFY);
+        if (b->stage == DOCS_STAGE_DECODED || b->stage == DOCS_STAGE_SCREENED) {
+            hand_out(s, effect, DOCS_EFFECT_VERIFY, b, DOCS_STAGE_AT_VERIFY);
             return true;
         }
     }
