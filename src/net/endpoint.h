@@ -48,7 +48,7 @@ struct net_endpoint_stats {
 };
 
 /* Binds and starts listening. Errors: HKV_E_ADDRESS_IN_USE (names address and port), HKV_E_NETWORK, HKV_E_INVALID,
- * HKV_E_NOMEM, HKV_E_INTERNAL. */
+ * HKV_E_NOMEM, HKV_E_INTERNAL; then the loop may have handles left, which its next turn closes. */
 HKV_CHECK enum hkv_err net_endpoint_open(const struct net_endpoint_config *config, struct net_endpoint **out);
 
 struct transport *net_endpoint_transport(struct net_endpoint *ep);

@@ -289,7 +289,13 @@ void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d)
 bool quic_conn_resets(struct quic_conn *c, const net_addr *remote, const uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN])
 {
     ngtcp2_cid_token ids[ACTIVE_DCIDS_MAX];
-    if (c->state != QUIC_OPEN || !quic_source_fits(c, &(struct udp_datagram){.remote = *remote})) return false;
+    net_addr peer = c->remote;
+    if (c->state != QUIC_OPEN || c->fatal) return false;
+    if (c->server) {
+        const ngtcp2_path *path = ngtcp2_conn_get_path(c->ng);
+        memcpy(&peer, path->remote.addr, path->remote.addrlen);
+    }
+    if (!net_addr_equal(&peer, remote)) return false;
     if (ngtcp2_conn_get_active_dcid(c->ng, NULL) > ACTIVE_DCIDS_MAX) return false;
     size_t count = ngtcp2_conn_get_active_dcid(c->ng, ids);
     for (size_t i = 0; i < count; i++)
@@ -439,9 +445,8 @@ static void quic_conn_end(struct quic_conn *c, uint64_t now)
     struct net_endpoint *ep = c->ep;
     struct quic_ending end;
     bool known_to_owner = c->events && (!c->server || c->state == QUIC_OPEN);
-    bool linger = c->fatal != NGTCP2_ERR_IDLE_CLOSE && c->fatal != NGTCP2_ERR_HANDSHAKE_TIMEOUT &&
-                  ep->lingering_count < ep->limits.conns_max;
     quic_conn_ending(c, &end);
+    bool linger = (!end.silent || c->fatal == NGTCP2_ERR_DRAINING) && ep->lingering_count < ep->limits.conns_max;
     uint64_t time = 3 * ngtcp2_conn_get_pto(c->ng);
     if (time < LINGER_MIN_NS) time = LINGER_MIN_NS;
     if (time > LINGER_MAX_NS) time = LINGER_MAX_NS;
@@ -480,14 +485,18 @@ static bool quic_socket_blocked(const struct quic_conn *c)
 static void quic_conn_set_deadline(struct quic_conn *c, uint64_t now)
 {
     uint64_t at = ngtcp2_conn_get_expiry(c->ng);
-    if (at <= now && !c->send_first) { /* usually just the end of a pause between sends; nothing waits for it */
-        int rv = ngtcp2_conn_handle_expiry(c->ng, now);
-        if (rv) c->fatal = rv;
-        if (rv) net_endpoint_mark(c->ep, c);
-        at = ngtcp2_conn_get_expiry(c->ng);
-    }
     if (at <= now && quic_socket_blocked(c)) at = now + BLOCKED_RETRY_NS;
     deadlines_set(&c->ep->deadlines, &c->deadline, at);
+}
+
+/* Sends what may be sent. The pause that ngtcp2 wants after it is often over at once: then there is no need for the
+ * timer. */
+static int quic_conn_send_due(struct quic_conn *c, uint64_t now)
+{
+    int rv = quic_conn_write(c, now);
+    if (rv || c->send_first || quic_socket_blocked(c) || ngtcp2_conn_get_expiry(c->ng) > now) return rv;
+    rv = ngtcp2_conn_handle_expiry(c->ng, now);
+    return rv ? rv : quic_conn_write(c, now);
 }
 
 void quic_conn_flush(struct quic_conn *c)
@@ -496,7 +505,7 @@ void quic_conn_flush(struct quic_conn *c)
     if (c->state == QUIC_LINGERING) return;
     if (!c->fatal && !c->close_wanted) quic_streams_callbacks(c);
     if (!c->fatal && !c->close_wanted) c->fatal = quic_streams_open(c);
-    if (!c->fatal && !c->close_wanted) c->fatal = quic_conn_write(c, now);
+    if (!c->fatal && !c->close_wanted) c->fatal = quic_conn_send_due(c, now);
     if (c->fatal || c->close_wanted) {
         quic_conn_end(c, now);
         return;

@@ -14,7 +14,9 @@
 
 #define RIG_CONNS_MAX   512
 #define RIG_STREAMS_MAX 160 /* of one connection in one test */
+#ifndef RIG_DEADLINE_MS
 #define RIG_DEADLINE_MS 60000
+#endif
 
 #define RIG_ALPN_A "/test/a"
 #define RIG_ALPN_B "/test/b"

@@ -46,8 +46,7 @@ static void noise_is_ignored(void **state)
     }
     exchange(&rig, a, 100000);
     assert_int_equal(stats_of(&rig.nodes[1]).conns, 1);
-    assert_true(stats_of(&rig.nodes[1]).datagrams_ignored > before);
-    assert_true(stats_of(&rig.nodes[1]).datagrams_ignored <= before + sent);
+    assert_true(stats_of(&rig.nodes[1]).datagrams_ignored >= before + sent / 2); /* the kernel may drop some */
     rig_proxy_close(&proxy);
     rig_fini(&rig);
 }
