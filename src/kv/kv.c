@@ -2,11 +2,9 @@
 #include "kv/kv.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 
 #include "base/log.h"
 #include "base/text.h"
@@ -75,6 +73,14 @@ void kv_counts(struct kv *kv, struct kv_counts *out)
     (void)pthread_mutex_unlock(&kv->counts_lock);
 }
 
+struct author_id kv_author(struct kv *kv)
+{
+    (void)pthread_mutex_lock(&kv->counts_lock);
+    struct author_id author = kv->config.author;
+    (void)pthread_mutex_unlock(&kv->counts_lock);
+    return author;
+}
+
 void kv_fingerprint(struct kv *kv, uint64_t *count, struct fingerprint *out)
 {
     struct span_sum sum;
@@ -100,15 +106,10 @@ static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages
 {
     (void)handle;
     (void)name;
-    ((struct kv *)arg)->wal_pages = pages;
+    struct kv *kv = arg;
+    if (pages < kv->wal_pages) kv->checkpoint_at = KV_CHECKPOINT_PAGES; /* the log began again */
+    kv->wal_pages = pages;
     return SQLITE_OK;
-}
-
-static enum hkv_err make_folder(const char *path)
-{
-    if (mkdir(path, 0700) == 0 || errno == EEXIST) return HKV_OK;
-    return error_set(errno == ENOSPC ? HKV_E_DISK_FULL : HKV_E_DISK, "%s: creating the folder: %s", path,
-                     strerror(errno));
 }
 
 static enum hkv_err make_paths(struct kv *kv)
@@ -119,7 +120,7 @@ static enum hkv_err make_paths(struct kv *kv)
     int o = snprintf(kv->blobs_path, sizeof kv->blobs_path, "%s/blobs", kv->config.data_dir);
     if (n < 0 || m < 0 || o < 0 || m >= KV_PATH_MAX)
         return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
-    return make_folder(docs);
+    return files_make_folder(docs);
 }
 
 static enum hkv_err settle_namespace(struct kv *kv, bool created, struct namespace_id *other)
@@ -201,6 +202,7 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     };
     TRY(db_open(&config, &kv->db));
     TRY(schema_open(&kv->db, created));
+    kv->checkpoint_at = KV_CHECKPOINT_PAGES;
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
     TRY(settle_namespace(kv, *created, other));
     kv->files = kv->config.files;
@@ -411,7 +413,9 @@ uint64_t kv_epoch(const struct kv *kv)
 
 void kv_set_author(struct kv *kv, const struct author_id *author)
 {
+    (void)pthread_mutex_lock(&kv->counts_lock);
     kv->config.author = *author;
+    (void)pthread_mutex_unlock(&kv->counts_lock);
     if (load_own_stamp(kv) != HKV_OK) log_warn("kv", "newest stamp of our author: %s", error_last());
     kv_counts_publish(kv);
 }
@@ -455,15 +459,28 @@ static enum hkv_err remove_rows(struct kv *kv, const struct freed *freed, size_t
     return HKV_OK;
 }
 
+/* When the first value without references is due. */
+static enum hkv_err next_freed(struct kv *kv)
+{
+    sqlite3_stmt *s;
+    bool found;
+    TRY(db_statement(&kv->db, SQL_VALUE_FREED_NEXT, &s));
+    TRY(db_row(&kv->db, s, &found));
+    kv->freed_due_us = found ? db_column_u64(s, 0) + VALUE_GRACE_US : UINT64_MAX;
+    sqlite3_reset(s);
+    return HKV_OK;
+}
+
 /* Removes values without references whose grace time is over: the rows, then, once that is committed, their files. */
 static enum hkv_err remove_freed(struct kv *kv, bool *more)
 {
     struct freed freed[KV_MAINTAIN_FREED_MAX];
     size_t count;
     kv->now_us = env_wall_us(kv->config.env);
+    if (kv->now_us < kv->freed_due_us) return HKV_OK;
     TRY(list_freed(kv, freed, &count));
     *more = count == KV_MAINTAIN_FREED_MAX;
-    if (count == 0) return HKV_OK;
+    if (count == 0) return next_freed(kv);
     struct kv_changes kept = {kv->committed_changes, kv->committed_change_count};
     kv->committed_changes = NULL;
     kv->committed_change_count = 0;
@@ -488,13 +505,12 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
 
 static enum hkv_err checkpoint(struct kv *kv)
 {
-    int log = 0;
-    int done = 0;
-    if (kv->wal_pages < KV_CHECKPOINT_PAGES) return HKV_OK;
-    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &log, &done);
+    if (kv->wal_pages < kv->checkpoint_at) return HKV_OK;
+    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
     if (code != SQLITE_OK && code != SQLITE_BUSY) return db_error(&kv->db, code, "checkpoint");
-    /* When all of it is copied, the next commit begins at the start of the log again. */
-    if (log == done) kv->wal_pages = 0;
+    /* The next commit begins at the start of the log again, unless a reader still needs it: then it is tried after as
+     * many pages more. */
+    kv->checkpoint_at = kv->wal_pages + KV_CHECKPOINT_PAGES;
     return HKV_OK;
 }
 

@@ -2,7 +2,6 @@
  * answers a get: the key's row joined with its value by number. */
 #include <assert.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "kv/internal.h"
 
@@ -28,7 +27,7 @@ void kv_blob_close(struct kv_blob *blob)
 {
     buf_fini(&blob->bytes);
     buf_fini(&blob->outboard);
-    if (blob->fd >= 0) close(blob->fd);
+    if (blob->fd >= 0) files_close_fd(blob->fd);
     blob->fd = -1;
 }
 

@@ -40,6 +40,12 @@ struct files {
     const struct files_ops *ops;
 };
 
+/* Makes a folder of the system, mode 0700; fine when it is there. Errors: HKV_E_DISK, HKV_E_DISK_FULL. */
+HKV_CHECK enum hkv_err files_make_folder(const char *path);
+
+/* Closes a descriptor of open_fd. */
+void files_close_fd(int fd);
+
 /* The folder `path` of the system's files; created when it does not exist. */
 HKV_CHECK enum hkv_err files_posix_open(const char *path, struct files **out);
 

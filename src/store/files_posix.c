@@ -164,6 +164,18 @@ static const struct files_ops posix_ops = {
     .free = posix_free,
 };
 
+enum hkv_err files_make_folder(const char *path)
+{
+    if (mkdir(path, 0700) == 0 || errno == EEXIST) return HKV_OK;
+    return error_set(errno == ENOSPC ? HKV_E_DISK_FULL : HKV_E_DISK, "%s: creating the folder: %s", path,
+                     strerror(errno));
+}
+
+void files_close_fd(int fd)
+{
+    close(fd);
+}
+
 enum hkv_err files_posix_open(const char *path, struct files **out)
 {
     struct files_posix *f = calloc(1, sizeof *f);
