@@ -51,6 +51,7 @@ static enum hkv_err change_refs(struct kv *kv, uint64_t id, int64_t delta)
     if (!found || v.refs + delta < 0)
         return error_set(HKV_E_CORRUPT, "%s: references of value %ju are miscounted", kv->db_path, (uintmax_t)id);
     v.refs += delta;
+    if (v.refs == 0 && kv->freed_due_us > kv->now_us + VALUE_GRACE_US) kv->freed_due_us = kv->now_us + VALUE_GRACE_US;
     if (v.refs > 0 || v.state == VALUE_PRESENT) return values_set_refs(&kv->db, id, v.refs, kv->now_us);
     if (v.state == VALUE_MISSING) kv->counters.missing--;
     if (v.state == VALUE_TOO_LARGE) kv->counters.too_large--;

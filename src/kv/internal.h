@@ -24,7 +24,7 @@
 
 #define KV_PATH_MAX           4096
 #define KV_PARTY_SLOTS        512 /* authors and peers whose numbers are kept at hand */
-#define KV_CHECKPOINT_PAGES   2048
+#define KV_CHECKPOINT_PAGES   4096
 #define KV_MAINTAIN_FREED_MAX 512  /* values removed in one call of kv_maintain */
 #define KV_MAINTAIN_NAMES_MAX 128  /* file names looked at in one call */
 #define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
@@ -117,7 +117,7 @@ struct kv {
     struct kv_readers readers;
     struct kv_parties parties;
     struct kv_wanted_state wanted;
-    uint64_t epoch;
+    _Atomic uint64_t epoch;
     uint64_t run; /* random; names this run's temporary files */
     _Atomic uint64_t next_value;
     _Atomic uint64_t next_temporary;
@@ -126,6 +126,8 @@ struct kv {
     uint64_t swept_below;     /* files of smaller numbers without a row are orphans */
     bool sweeping;
     int wal_pages;
+    int checkpoint_at;     /* pages in the log */
+    uint64_t freed_due_us; /* when unused values may be due for removal */
 
     /* the open transaction */
     uint64_t now_us;
@@ -142,13 +144,16 @@ struct kv {
     struct buf id; /* author ‖ key of the entry at work */
     uint64_t db_bytes;
 
-    pthread_mutex_t counts_lock;
+    pthread_mutex_t counts_lock; /* of what other threads read: counts, config.author */
     struct kv_counts counts;
 };
 
 HKV_CHECK enum hkv_err kv_counters_save(struct kv *kv);
 HKV_CHECK enum hkv_err kv_counters_load(struct kv *kv);
 void kv_counts_publish(struct kv *kv);
+
+/* Our author; any thread. */
+struct author_id kv_author(struct kv *kv);
 
 /* A change of the disk's use by `more` bytes is within the budget. `last`: an overwrite or a delete, which may use the
  * last 5 %. */

@@ -9,11 +9,11 @@
 /* What a stamp has to be greater than, and who says so. */
 struct floor {
     uint64_t stamp_us;
-    bool by_other;
+    bool has_author;
     struct author_id author;
 };
 
-static enum hkv_err winner_floor(struct kv *kv, struct db *db, struct slice document_key, struct floor *out)
+static enum hkv_err winner_floor(struct db *db, struct slice document_key, struct floor *out)
 {
     sqlite3_stmt *s;
     bool found;
@@ -24,7 +24,7 @@ static enum hkv_err winner_floor(struct kv *kv, struct db *db, struct slice docu
     out->stamp_us = db_column_u64(s, 0);
     enum hkv_err err = db_column_id(db, s, 1, out->author.bytes);
     sqlite3_reset(s);
-    out->by_other = err == HKV_OK && !author_id_equal(&out->author, &kv->config.author);
+    out->has_author = true;
     return err;
 }
 
@@ -35,7 +35,8 @@ static enum hkv_err prefix_floor(struct kv *kv, struct db *db, struct slice docu
     struct entry_row row;
     bool found = false;
     size_t len = document_key.len;
-    enum hkv_err err = entries_id(&id, &kv->config.author, document_key);
+    struct author_id self = kv_author(kv);
+    enum hkv_err err = entries_id(&id, &self, document_key);
     if (err == HKV_OK) err = entries_find(db, buf_slice(&id), &row, &found);
     for (;;) {
         if (err == HKV_OK && found && row.record.stamp_us > out->stamp_us)
@@ -47,12 +48,13 @@ static enum hkv_err prefix_floor(struct kv *kv, struct db *db, struct slice docu
     return err;
 }
 
-static enum hkv_err too_far_ahead(const struct floor *floor, uint64_t stamp_us, uint64_t wall_us)
+static enum hkv_err too_far_ahead(struct kv *kv, const struct floor *floor, uint64_t stamp_us, uint64_t wall_us)
 {
+    struct author_id self = kv_author(kv);
     uint64_t ahead_s = (stamp_us - wall_us) / US_IN_S;
     uint64_t wait_s = (stamp_us - wall_us - KV_LOCAL_AHEAD_US) / US_IN_S + 1;
     char text[ID_TEXT_MAX];
-    if (floor->by_other && stamp_us == floor->stamp_us + 1)
+    if (floor->has_author && !author_id_equal(&floor->author, &self) && stamp_us == floor->stamp_us + 1)
         return error_set(
             HKV_E_STAMP_AHEAD,
             "author %s holds the key with a stamp %ju s ahead of this machine's clock; the limit is %ju s: "
@@ -72,14 +74,14 @@ static enum hkv_err issue_stamp(struct kv *kv, struct db *db, struct slice docum
     struct floor floor = {0};
     struct slice name;
     uint64_t wall_us = env_wall_us(kv->config.env);
-    TRY(winner_floor(kv, db, document_key, &floor));
+    TRY(winner_floor(db, document_key, &floor));
     if (kv_key_classify(document_key, &name) == KV_KEY_FOREIGN || atomic_load(&kv->foreign) > 0)
         TRY(prefix_floor(kv, db, document_key, &floor));
     uint64_t last_us = atomic_load(&kv->last_stamp_us);
     for (;;) {
         uint64_t stamp_us = wall_us > last_us ? wall_us : last_us + 1;
         if (stamp_us <= floor.stamp_us) stamp_us = floor.stamp_us + 1;
-        if (stamp_us > wall_us + KV_LOCAL_AHEAD_US) return too_far_ahead(&floor, stamp_us, wall_us);
+        if (stamp_us > wall_us + KV_LOCAL_AHEAD_US) return too_far_ahead(kv, &floor, stamp_us, wall_us);
         if (!atomic_compare_exchange_weak(&kv->last_stamp_us, &last_us, stamp_us)) continue;
         *out = stamp_us;
         return HKV_OK;

@@ -128,14 +128,24 @@ static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *names
 enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
 {
     uint64_t epoch;
+    struct spans *old = kv->spans;
+    struct spans *fresh;
     env_random(kv->config.env, &epoch, sizeof epoch);
     TRY(kv_begin(kv));
     enum hkv_err err = empty_tables(kv, namespace, epoch);
+    if (err == HKV_OK) err = spans_open(&kv->db, &fresh);
     if (err != HKV_OK) {
         kv_rollback(kv);
         return err;
     }
-    TRY(kv_commit(kv));
+    kv->spans = fresh;
+    err = kv_commit(kv);
+    if (err != HKV_OK) {
+        kv->spans = old;
+        spans_free(fresh);
+        return err;
+    }
+    spans_free(old);
     kv->config.namespace = *namespace;
     kv->epoch = epoch;
     kv_parties_forget(kv);
@@ -144,7 +154,6 @@ enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
     /* Every file that is there now is an orphan. */
     kv->swept_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
-    TRY(spans_clear(kv->spans));
     kv_counts_publish(kv);
     return HKV_OK;
 }

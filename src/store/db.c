@@ -80,7 +80,7 @@ static enum hkv_err db_configure(struct db *db, const struct db_config *config)
         if (code != SQLITE_OK) return db_error(db, code, "keeping the write-ahead log");
         /* Checkpoints run between transactions, where they hold up nobody's commit (store_checkpoint). */
         TRY(db_exec(db, "PRAGMA page_size=4096; PRAGMA auto_vacuum=NONE; PRAGMA journal_mode=WAL;"
-                        "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=-1"));
+                        "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864"));
         TRY(db_exec(db, config->full_sync ? "PRAGMA synchronous=FULL" : "PRAGMA synchronous=NORMAL"));
     } else {
         TRY(db_exec(db, "PRAGMA query_only=1"));

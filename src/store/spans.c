@@ -382,23 +382,6 @@ enum hkv_err spans_open(struct db *db, struct spans **out)
     return HKV_OK;
 }
 
-enum hkv_err spans_clear(struct spans *s)
-{
-    assert(s->undo_count == 0 && s->touched_count == 0);
-    struct run *old = s->root;
-    size_t runs = s->runs;
-    s->root = NULL;
-    s->runs = 0;
-    enum hkv_err err = first_run(s);
-    if (err != HKV_OK) {
-        s->root = old;
-        s->runs = runs;
-        return err;
-    }
-    tree_free(old);
-    return HKV_OK;
-}
-
 void spans_total(const struct spans *s, struct span_sum *out)
 {
     *out = s->root->sum;

@@ -68,7 +68,4 @@ void spans_committed(struct spans *s);
 /* The transaction is gone: takes everything back. */
 void spans_rolled_back(struct spans *s);
 
-/* Forgets all runs; the tables are being emptied. Not undoable: outside any other change. */
-HKV_CHECK enum hkv_err spans_clear(struct spans *s);
-
 #endif
