@@ -90,11 +90,14 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     /* A node dials a peer once at a time: when it dials again, the session it dialled before is dead (the node was
      * restarted, and nothing tells an acceptor so before the idle time is over). */
     bool is_redial = running != NULL && running->role == DOCS_ACCEPTOR;
-    bool theirs_wins = running == NULL || is_redial || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
+    /* Ours that has reached nobody must not keep off a peer that has reached us: its address may be an old one. */
+    bool is_unanswered = running != NULL && running->role == DOCS_DIALLER && !running->opened;
+    bool theirs_wins = running == NULL || is_redial || is_unanswered || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
     if (!theirs_wins) return false;
     s->peer = peer;
     peer->session = s;
-    if (is_redial && running->conn != NULL) transport_conn_close(running->conn, 0, "");
+    if (is_unanswered) running->displaced = true;
+    if ((is_redial || is_unanswered) && running->conn != NULL) transport_conn_close(running->conn, 0, "");
     env_timer_cancel(node_env(store), &peer->timer);
     publish(store, HKV_EVENT_SYNC_STARTED, &peer->id, NULL);
     return true;
@@ -131,6 +134,7 @@ static void persist_complete(struct commit_task *task, enum hkv_err err)
 static void persist(struct hkv_store *store, struct peer *peer, bool news)
 {
     uint64_t now_us = env_wall_us(node_env(store));
+    if (peer->removed) return; /* its row says so, and must go on saying so */
     if (!news && now_us - peer->persisted_us < PERSIST_AFTER_US) return;
     struct persist_task *task = calloc(1, sizeof *task);
     if (task == NULL) return;
@@ -242,7 +246,7 @@ void sync_session_ended(struct sync_session *s)
     log_end(s);
     if (peer == NULL) return; /* it never said what it wanted, or was refused */
     bool occupied = peer->session == s;
-    bool neutral = outcome->is_aborted && outcome->abort_reason == DOCS_ABORT_ALREADY_SYNCING;
+    bool neutral = s->displaced || (outcome->is_aborted && outcome->abort_reason == DOCS_ABORT_ALREADY_SYNCING);
     publish(driver->store, HKV_EVENT_SYNC_FINISHED, &peer->id, outcome);
     if (occupied) peer->session = NULL;
     if (driver->closing) return;

@@ -41,8 +41,10 @@ struct sync_session {
     uint64_t number;
     uint64_t inserted; /* reported so far */
     struct endpoint_id peer_id;
-    bool ended;    /* END was handled */
-    bool finished; /* our FIN is acknowledged */
+    bool opened;    /* dialled: the peer answered */
+    bool displaced; /* by a session that the peer dialled, before it answered ours */
+    bool ended;     /* END was handled */
+    bool finished;  /* our FIN is acknowledged */
 };
 
 /* Dials the peer. It becomes peer->session. Errors: those of transport_dial, HKV_E_NOMEM. */

@@ -280,6 +280,7 @@ static const struct transport_stream_events stream_events = {
 static void conn_opened(struct transport_conn *conn)
 {
     struct sync_session *s = transport_conn_user(conn);
+    s->opened = true;
     if (s->ended || s->role == DOCS_ACCEPTOR) return; /* the dialler opens the stream */
     enum hkv_err err = transport_stream_open(conn, &stream_events, s, &s->stream);
     if (err != HKV_OK) {
