@@ -699,8 +699,8 @@ static void a_long_frame_waits_in_the_stream_not_in_memory(void **state)
     size_t fed = 0, allowed = 65536, most = 0;
     while (fed < frame.len) {
         size_t len = allowed < frame.len - fed ? allowed : frame.len - fed;
-        if (len == 0) { /* nobody works: it must stand still with a bounded number of batches out */
-            assert_true(p.session.batch_count <= DOCS_BATCHES_MAX);
+        assert_true(p.session.batch_count <= DOCS_BATCHES_MAX);
+        if (len == 0) { /* it stands still until somebody works */
             assert_true(world_peer_work(&p, NULL));
         } else {
             world_peer_feed(&p, slice_of(frame.data + fed, len), false);
@@ -720,6 +720,63 @@ static void a_long_frame_waits_in_the_stream_not_in_memory(void **state)
     world_peer_fini(&p);
     array_replica_fini(&a);
     array_replica_fini(&empty);
+}
+
+/* A stored parent that beats a received child goes back to the peer: alone when it wants nothing else, once when it is
+ * among the values of the reply anyway. */
+static void the_parent_of_a_stale_child_is_sent_once(void **state)
+{
+    (void)state;
+    static const struct {
+        bool have_local;
+        const char *answer;
+    } cases[] = {{true, "[F] [I1+]"}, {false, "[F] [I1+]"}};
+    for (size_t i = 0; i < 2; i++) {
+        struct array_replica a;
+        struct world_peer p;
+        struct writer w = {0};
+        struct world_trace trace;
+        uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+        array_replica_init(&a);
+        struct entry parent = world_entry(1, slice_of_text("foo"), 10, 0);
+        struct entry children[2] = {world_entry(1, slice_of_text("fool"), 5, 1),
+                                    world_entry(1, slice_of_text("foot"), 6, 1)};
+        assert_int_equal(array_replica_put(&a, &parent), DOCS_INSERTED);
+        start(&p, DOCS_DIALLER, &a);
+        write_item(&w, own_range(x, 0, y, 7), children, 2, cases[i].have_local);
+        send_parts(&p, &w);
+        world_trace_read(buf_slice(&p.log), &trace);
+        assert_string_equal(trace.text, cases[i].answer);
+        assert_int_equal(p.session.outcome.refused, 0);
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
+}
+
+/* Complete for a value that is here, Missing for one that isn't, and for every tombstone. */
+static void a_value_says_whether_its_content_is_here(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t content, status;
+    } cases[] = {{3, 0}, {4, 2}, {0, 2}};
+    for (size_t i = 0; i < 3; i++) {
+        struct array_replica a;
+        struct world_peer p;
+        struct writer w = {0};
+        uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+        array_replica_init(&a);
+        a.content_limit = cases[i].content == 0 ? 256 : 4;
+        struct entry e = world_entry(1, slice_of_text("k"), 10, cases[i].content);
+        assert_int_equal(array_replica_put(&a, &e), DOCS_INSERTED);
+        start(&p, DOCS_DIALLER, &a);
+        write_item(&w, own_range(x, 0, y, 7), NULL, 0, false);
+        send_parts(&p, &w);
+        assert_true(p.outbox.len > 2);
+        assert_int_equal(p.outbox.data[p.outbox.len - 2], cases[i].status);
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
 }
 
 /* --- Our own troubles --- */
@@ -847,6 +904,8 @@ int main(void)
         cmocka_unit_test(a_peer_that_asks_for_everything_again_and_again_is_dropped),
         cmocka_unit_test(a_peer_that_sends_the_same_again_and_again_is_dropped),
         cmocka_unit_test(a_long_frame_waits_in_the_stream_not_in_memory),
+        cmocka_unit_test(the_parent_of_a_stale_child_is_sent_once),
+        cmocka_unit_test(a_value_says_whether_its_content_is_here),
         cmocka_unit_test(a_failing_store_ends_the_session_with_its_error),
         cmocka_unit_test(batches_come_back_after_the_end),
         cmocka_unit_test(deletions_stick_in_either_direction),
