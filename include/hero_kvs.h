@@ -205,7 +205,7 @@ HKV_API enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, 
 
 /* A value and what is known of it. Released by hkv_value_free(). */
 struct hkv_value {
-    uint8_t *data; /* NULL for hkv_get_fd */
+    uint8_t *data; /* NULL for hkv_get_fd, and where hkv_get_upto did not read it */
     uint64_t length;
     struct hkv_version version;
     uint64_t expires_us; /* 0: does not expire */
@@ -215,6 +215,11 @@ struct hkv_value {
  * Errors: HKV_E_KEY, HKV_E_NOT_FOUND, HKV_E_FORMAT (the winner's content is in a form this version cannot read). */
 HKV_API enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out);
 HKV_API void hkv_value_free(struct hkv_value *value);
+
+/* As hkv_get, but reads a value only when it has at most `max_bytes`; of a longer one it tells length, version and expiry, with
+ * `data` NULL. Errors: as hkv_get. */
+HKV_API enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
+                                  struct hkv_value *out);
 
 /* Writes the value to `fd` with bounded memory. `out` gets length, version and expiry; may be NULL.
  * Errors: as hkv_get, and HKV_E_INVALID when writing to the fd fails. */

@@ -122,34 +122,14 @@ static void keep_outcome(struct outcome *outcome, enum hkv_err err, const char *
     snprintf(outcome->message, sizeof outcome->message, "%s", err == HKV_OK ? "" : message);
 }
 
-/* Length and version of what the key shows, without reading it. */
-static enum hkv_err look_up(struct transfer *transfer)
+static void download(struct transfer *transfer)
 {
     struct hkv_store *store = transfer->http->service->rpc.store;
     const struct text *key = &transfer->key;
-    struct hkv_page *page;
-    if (key->len > 0 && hkv_list_keys(store, key->bytes, key->len, 1, NULL, &page) == HKV_OK) {
-        bool found = page->count > 0 && page->entries[0].key_bytes == key->len;
-        if (found)
-            transfer->value = (struct hkv_value){.length = page->entries[0].length,
-                                                 .version = page->entries[0].version,
-                                                 .expires_us = page->entries[0].expires_us};
-        hkv_page_free(page);
-        if (found) return HKV_OK;
-    }
-    /* Asked again for the reason why there is nothing. */
-    struct hkv_value value;
-    enum hkv_err err = hkv_get(store, key->bytes, key->len, &value);
-    if (err != HKV_OK) return err;
-    transfer->value =
-        (struct hkv_value){.length = value.length, .version = value.version, .expires_us = value.expires_us};
-    hkv_value_free(&value);
-    return HKV_OK;
-}
-
-static void download(struct transfer *transfer)
-{
-    enum hkv_err err = look_up(transfer);
+    /* Without the bytes, those of an empty value excepted. */
+    enum hkv_err err = hkv_get_upto(store, key->bytes, key->len, 0, &transfer->value);
+    free(transfer->value.data);
+    transfer->value.data = NULL;
     keep_outcome(&transfer->found, err, hkv_last_error());
     struct hkv_value announced = transfer->value;
     tasks_post(transfer->http->service->rpc.tasks, &transfer->found_task);

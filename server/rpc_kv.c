@@ -1,3 +1,5 @@
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,64 +114,50 @@ static json_t *value_json(const struct hkv_value *value)
                      value->expires_us ? rpc_json_stamp(value->expires_us) : NULL);
 }
 
-static void set_use_value_path(struct rpc_call *call)
-{
-    call->code = RPC_USE_VALUE_PATH;
-    call->err = HKV_E_INVALID;
-    call->message[0] = '\0';
-    strncat(call->message, "the value is longer than 3 MiB: read it with GET /value/<key> on this socket (HTTP)",
-            sizeof call->message - 1);
-}
-
-/* Reads the value, wherever this runs; what it finds is in the call. */
-static enum hkv_err get_work(struct rpc_call *call)
+/* Reads the value when it has at most `max_bytes`; what there is to answer is then in the call. *length tells what it
+ * has. */
+static enum hkv_err read_upto(struct rpc_call *call, uint64_t max_bytes, uint64_t *length)
 {
     size_t key_bytes;
     const char *key = rpc_param_string(call, "key", &key_bytes);
     struct hkv_value value;
-    enum hkv_err err = hkv_get(call->request->rpc->store, key, key_bytes, &value);
+    *length = 0;
+    enum hkv_err err = hkv_get_upto(call->request->rpc->store, key, key_bytes, max_bytes, &value);
     if (err == HKV_E_NOT_FOUND) {
         call->result = json_pack("{s:n, s:n, s:n, s:n}", "value", "stamp_us", "author", "version");
         return HKV_OK;
     }
     if (err != HKV_OK) return err;
-    if (value.length > RPC_VALUE_MAX)
-        set_use_value_path(call);
-    else
-        call->result = value_json(&value);
+    *length = value.length;
+    if (value.length <= max_bytes) call->result = value_json(&value);
     hkv_value_free(&value);
     return HKV_OK;
 }
 
-/* The length of what a key shows, without reading it; 0 when it is absent or nothing can be said. */
-static uint64_t value_length(struct hkv_store *store, const char *key, size_t key_bytes)
+/* For values that take long, on a worker. */
+static enum hkv_err get_work(struct rpc_call *call)
 {
-    struct hkv_page *page;
-    if (key_bytes == 0 || hkv_list_keys(store, key, key_bytes, 1, NULL, &page) != HKV_OK) return 0;
-    uint64_t length = page->count && page->entries[0].key_bytes == key_bytes ? page->entries[0].length : 0;
-    hkv_page_free(page);
-    return length;
+    uint64_t length;
+    enum hkv_err err = read_upto(call, RPC_VALUE_MAX, &length);
+    if (err == HKV_OK && length > RPC_VALUE_MAX) {
+        call->code = RPC_USE_VALUE_PATH;
+        snprintf(call->message, sizeof call->message,
+                 "the value has %" PRIu64
+                 " bytes, and kv.get answers with at most 3 MiB: read it with GET /value/<key> on "
+                 "this socket (HTTP)",
+                 length);
+    }
+    return err;
 }
 
 void rpc_kv_get(struct rpc_call *call)
 {
-    size_t key_bytes;
-    const char *key = rpc_param_string(call, "key", &key_bytes);
-    uint64_t length = value_length(call->request->rpc->store, key, key_bytes);
-    if (length > RPC_VALUE_MAX) {
-        rpc_call_fail(call, RPC_USE_VALUE_PATH, NULL,
-                      "the value is longer than 3 MiB: read it with GET /value/<key> on this socket (HTTP)");
-        return;
-    }
-    if (length > RPC_INLINE_MAX) {
-        rpc_call_work(call, get_work);
-        return;
-    }
-    enum hkv_err err = get_work(call);
+    uint64_t length;
+    enum hkv_err err = read_upto(call, RPC_INLINE_MAX, &length);
     if (err != HKV_OK)
         rpc_call_fail_store(call, err, hkv_last_error());
-    else if (call->code)
-        rpc_call_fail(call, call->code, NULL, "%s", "the value is longer than 3 MiB: read it with GET /value/<key>");
+    else if (length > RPC_INLINE_MAX)
+        rpc_call_work(call, get_work);
     else
         rpc_call_result(call, call->result);
 }

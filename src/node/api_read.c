@@ -70,7 +70,8 @@ static enum hkv_err item_bytes(struct kv_item *item, struct hkv_value *out)
     return err;
 }
 
-enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out)
+enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
+                          struct hkv_value *out)
 {
     struct kv_item item = {0};
     TRY(node_call_begin(store));
@@ -78,11 +79,16 @@ enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes,
     enum hkv_err err = find(store, slice_of(key, key_bytes), KV_WANT_VALUE, &item);
     if (err == HKV_OK) {
         item_out(&item, out);
-        err = item_bytes(&item, out);
+        if (item.length <= max_bytes) err = item_bytes(&item, out);
         kv_item_fini(&item);
     }
     node_call_end(store);
     return err;
+}
+
+enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out)
+{
+    return hkv_get_upto(store, key, key_bytes, UINT64_MAX, out);
 }
 
 void hkv_value_free(struct hkv_value *value)

@@ -67,7 +67,7 @@ def test_values_of_all_sizes():
         equal(sorted(os.listdir(folder)), ["source", "target"], "files left behind")
         code, _, error = cli("put", "sized/huge", stdin=bytes(21 << 20))
         equal(code, 1, "a value above max_value_bytes")
-        check("large" in error, error)
+        check("max_value_bytes" in error, error)
 
 
 def test_conditions():

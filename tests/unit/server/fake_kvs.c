@@ -287,7 +287,7 @@ enum hkv_err hkv_put(struct hkv_store *store, const void *key, size_t key_bytes,
     enum hkv_err err = injected(store);
     if (err == HKV_OK) err = check_key(key, key_bytes);
     if (err == HKV_OK && value_bytes > store->max_value_bytes)
-        err = fault(HKV_E_VALUE_TOO_LARGE, "the value is too large");
+        err = fault(HKV_E_VALUE_TOO_LARGE, "the value is larger than max_value_bytes");
     if (err != HKV_OK) return err;
     pthread_mutex_lock(&store->lock);
     err = write_record(store, key, key_bytes, value, value_bytes, options, result);
@@ -312,7 +312,8 @@ enum hkv_err hkv_put_fd(struct hkv_store *store, const void *key, size_t key_byt
         count = read(fd, bytes + len, want);
         if (count <= 0) break;
         len += (size_t)count;
-        if (len > store->max_value_bytes) err = fault(HKV_E_VALUE_TOO_LARGE, "the value is too large");
+        if (len > store->max_value_bytes)
+            err = fault(HKV_E_VALUE_TOO_LARGE, "the value is larger than max_value_bytes");
     }
     if (count < 0) err = fault(HKV_E_INVALID, "reading the value failed");
     if (err == HKV_OK && length != UINT64_MAX && len < length) err = fault(HKV_E_INVALID, "the value ended early");
@@ -357,7 +358,8 @@ enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, size_t k
 
 /* ------------------------------------------------------------------------------------------------ reads */
 
-enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out)
+enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
+                          struct hkv_value *out)
 {
     enum hkv_err err = injected(store);
     if (err == HKV_OK) err = check_key(key, key_bytes);
@@ -367,12 +369,13 @@ enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes,
     if (!record || record->is_tombstone) {
         err = fault(HKV_E_NOT_FOUND, "the key is absent");
     } else {
-        *out = (struct hkv_value){.data = malloc(record->length + 1),
-                                  .length = record->length,
-                                  .version = record->version,
-                                  .expires_us = record->expires_us};
-        assert(out->data);
-        memcpy(out->data, record->value, record->length);
+        *out =
+            (struct hkv_value){.length = record->length, .version = record->version, .expires_us = record->expires_us};
+        if (record->length <= max_bytes) {
+            out->data = malloc(record->length + 1);
+            assert(out->data);
+            memcpy(out->data, record->value, record->length);
+        }
     }
     pthread_mutex_unlock(&store->lock);
     return err;
@@ -387,7 +390,7 @@ void hkv_value_free(struct hkv_value *value)
 enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd, struct hkv_value *out)
 {
     struct hkv_value value;
-    enum hkv_err err = hkv_get(store, key, key_bytes, &value);
+    enum hkv_err err = hkv_get_upto(store, key, key_bytes, UINT64_MAX, &value);
     if (err != HKV_OK) return err;
     for (size_t sent = 0; sent < value.length;) {
         ssize_t count = write(fd, value.data + sent, (size_t)value.length - sent);
