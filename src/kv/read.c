@@ -133,7 +133,6 @@ static enum hkv_err behind_prefix(struct slice prefix, struct buf *out)
 }
 
 struct list_bounds {
-    struct buf after; /* exclusive */
     struct buf from;
     struct buf to;
 };
@@ -147,13 +146,18 @@ static enum hkv_err list_bounds(enum kv_key_class class, struct slice prefix, st
     TRY(behind_prefix(prefix.len || class == KV_KEY_SYSTEM ? buf_slice(&out->from) : (struct slice){0}, &out->to));
     if (out->to.len == 0) TRY(buf_append_byte(&out->to, 0xff)); /* no UTF-8 has this byte */
     if (after.len == 0) return HKV_OK;
-    if (class == KV_KEY_SYSTEM) TRY(buf_append_byte(&out->after, 0));
-    return kv_key_encode(after, &out->after);
+    struct buf behind = {0};
+    enum hkv_err err = class == KV_KEY_SYSTEM ? buf_append_byte(&behind, 0) : HKV_OK;
+    if (err == HKV_OK) err = kv_key_encode(after, &behind);
+    if (err == HKV_OK) err = buf_append_byte(&behind, 0); /* the first string behind the key itself */
+    if (err == HKV_OK && slice_compare(buf_slice(&behind), buf_slice(&out->from)) > 0)
+        err = buf_assign(&out->from, buf_slice(&behind));
+    buf_fini(&behind);
+    return err;
 }
 
 static void list_bounds_fini(struct list_bounds *b)
 {
-    buf_fini(&b->after);
     buf_fini(&b->from);
     buf_fini(&b->to);
 }
@@ -185,9 +189,8 @@ enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix
     if (err != HKV_OK) goto out;
     err = db_statement(&reader->db, want == KV_WANT_VALUE ? SQL_KEY_LIST : SQL_KEY_LIST_META, &s);
     if (err != HKV_OK) goto out;
-    db_bind_slice(s, 1, buf_slice(&bounds.after));
-    db_bind_slice(s, 2, buf_slice(&bounds.from));
-    db_bind_slice(s, 3, buf_slice(&bounds.to));
+    db_bind_slice(s, 1, buf_slice(&bounds.from));
+    db_bind_slice(s, 2, buf_slice(&bounds.to));
     for (bool found; go_on && err == HKV_OK;) {
         err = db_row(&reader->db, s, &found);
         if (err != HKV_OK || !found) break;

@@ -62,14 +62,13 @@
     X(KEY_SHOWN_META, "SELECT " SQL_SHOWN_COLUMNS " FROM key k JOIN value v ON v.id = k.shown_value "                  \
                       "JOIN party p ON p.number = k.shown_author WHERE k.key = ?1")                                    \
     X(KEY_LIST, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM key k JOIN value v ON v.id = k.shown_value "   \
-                "JOIN party p ON p.number = k.shown_author WHERE k.key > ?1 AND k.key >= ?2 AND k.key < ?3 "           \
+                "JOIN party p ON p.number = k.shown_author WHERE k.key >= ?1 AND k.key < ?2 "                          \
                 "AND k.kind = 0 AND k.expired = 0 ORDER BY k.key")                                                     \
     X(KEY_LIST_META, "SELECT " SQL_SHOWN_COLUMNS " FROM key k JOIN value v ON v.id = k.shown_value "                   \
-                     "JOIN party p ON p.number = k.shown_author WHERE k.key > ?1 AND k.key >= ?2 AND k.key < ?3 "      \
+                     "JOIN party p ON p.number = k.shown_author WHERE k.key >= ?1 AND k.key < ?2 "                     \
                      "AND k.kind = 0 AND k.expired = 0 ORDER BY k.key")                                                \
     X(KEY_SHOWN_VERSION, "SELECT k.shown_us, p.id FROM key k JOIN party p ON p.number = k.shown_author "               \
                          "WHERE k.key = ?1")                                                                           \
-    X(KEY_VALUES, "SELECT v.id, v.bytes FROM key k JOIN value v ON v.id = k.shown_value WHERE k.key = ?1")             \
     X(HISTORY_ENTRY, "SELECT e.stamp_us, e.hash, e.length, v.state, v.kind, v.length FROM entry e "                    \
                      "JOIN value v ON v.id = e.value WHERE e.id = ?1")                                                 \
     /* values */                                                                                                       \
@@ -87,7 +86,7 @@
     X(VALUE_REMOVE, "DELETE FROM value WHERE id = ?1")                                                                 \
     X(VALUE_HINT, "UPDATE value SET length = ?2, state = ?3, next_try_us = ?4, providers = ?5 WHERE id = ?1")          \
     X(VALUE_PROVIDERS, "SELECT providers, next_try_us, attempts FROM value WHERE id = ?1")                             \
-    X(VALUE_MISSING, "SELECT 1 FROM value WHERE state = 0 AND id <= ?1 LIMIT 1")                                       \
+    X(VALUE_MISSING, "SELECT 1 FROM value INDEXED BY value_wanted WHERE state = 0 AND id <= ?1 LIMIT 1")               \
     X(VALUE_WANTED, "SELECT id, next_try_us, tried_us, attempts, length, hash, providers FROM value "                  \
                     "WHERE state = 0 AND (next_try_us, id) > (?1, ?2) ORDER BY next_try_us, id")                       \
     X(VALUE_TRIED, "UPDATE value SET next_try_us = ?2, tried_us = ?3, attempts = ?4 WHERE id = ?1")                    \
@@ -98,7 +97,6 @@
     /* changes, refused */                                                                                             \
     X(CHANGE_ADD, "INSERT INTO change (position, key, kind, stamp_us, author, peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")  \
     X(CHANGE_TRIM, "DELETE FROM change WHERE position < ?1")                                                           \
-    X(CHANGE_OLDEST, "SELECT min(position) FROM change")                                                               \
     X(REFUSED_PUT, "INSERT OR REPLACE INTO refused (id, due_us, peer, provides, entry) VALUES (?1, ?2, ?3, ?4, ?5)")   \
     X(REFUSED_FIND, "SELECT due_us FROM refused WHERE id = ?1")                                                        \
     X(REFUSED_NEXT, "SELECT id, due_us, peer, provides, entry FROM refused ORDER BY due_us LIMIT 1")                   \

@@ -107,6 +107,39 @@ static void failures_back_off_from_one_second_to_five_minutes(void **state)
     fixture_check(f);
 }
 
+static void a_failure_on_a_clock_that_stepped_back_is_tried_again(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash hash = want(f, "a", "content");
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    f->wall_us -= 3600 * S;
+    fail_value(f, &hash);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    assert_int_equal(next_us, f->wall_us + S);
+    f->wall_us = next_us;
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+}
+
+static void a_value_known_at_a_mark_is_told_from_a_later_one(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t before, after;
+    bool missing;
+    OK(kv_value_mark(f->kv, &before));
+    (void)want(f, "a", "content");
+    OK(kv_value_mark(f->kv, &after));
+    (void)want(f, "b", "later");
+    OK(kv_value_missing(f->kv, before, &missing));
+    assert_false(missing);
+    OK(kv_value_missing(f->kv, after, &missing));
+    assert_true(missing);
+    fixture_arrive(f, "content");
+    OK(kv_value_missing(f->kv, after, &missing));
+    assert_false(missing);
+}
+
 static void a_restart_forgets_who_took_a_value_but_not_the_back_off(void **state)
 {
     struct fixture *f = *state;
@@ -229,6 +262,8 @@ int main(void)
         TEST(a_missing_value_is_handed_out_once_with_its_provider),
         TEST(they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked),
         TEST(failures_back_off_from_one_second_to_five_minutes),
+        TEST(a_failure_on_a_clock_that_stepped_back_is_tried_again),
+        TEST(a_value_known_at_a_mark_is_told_from_a_later_one),
         TEST(a_restart_forgets_who_took_a_value_but_not_the_back_off),
         TEST(a_wake_makes_everything_due_once_with_the_peer_as_provider),
         TEST(providers_are_remembered_without_repeats_up_to_the_limit),

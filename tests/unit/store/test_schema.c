@@ -116,6 +116,8 @@ static void no_statement_of_a_single_row_walks_a_table(void **state)
         assert_int_equal(sqlite3_prepare_v2(db.handle, text, -1, &s, NULL), SQLITE_OK);
         while (s && sqlite3_step(s) == SQLITE_ROW) {
             const char *plan = (const char *)sqlite3_column_text(s, 3);
+            bool range = strstr(plan, "(rowid<?)") || strstr(plan, "(rowid>?)");
+            if (range && strcmp(all[i].name, "CHANGE_TRIM") != 0) fail_msg("%s: %s", all[i].name, plan);
             bool walk =
                 strncmp(plan, "SCAN", 4) == 0 && !strstr(plan, "USING INDEX") && !strstr(plan, "USING COVERING");
             if ((walk && !may_walk) || strstr(plan, "TEMP B-TREE")) fail_msg("%s: %s", all[i].name, plan);
