@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define THREAD_STACK_BYTES ((size_t)512 * 1024)
+#define THREAD_STACK_BYTES ((size_t)2 << 20)
 
 static uint64_t clock_us(clockid_t clock)
 {
