@@ -16,3 +16,11 @@ endif()
 if(NOT HKV_FUZZ AND NOT HKV_SANITIZE AND NOT HKV_COVERAGE)
     hkv_script_test(e2e/install 120 tests/e2e/test_install)
 endif()
+
+# Real daemons. A sanitizer that finds something ends its daemon with another status than 0, which these tests notice.
+if(NOT HKV_FUZZ)
+    hkv_script_test(e2e/sync 300 tests/e2e/test_sync)
+    set_property(TEST e2e/sync APPEND PROPERTY ENVIRONMENT "NODES=3")
+    hkv_script_test(e2e/crash 300 tests/e2e/test_crash)
+    set_property(TEST e2e/crash APPEND PROPERTY ENVIRONMENT "COUNT=2")
+endif()
