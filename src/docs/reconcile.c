@@ -152,6 +152,7 @@ static enum hkv_err insert_value(struct docs_reconcile *rec, struct docs_replica
         batch->answer.refused++;
         break;
     case DOCS_REFUSED:
+        rec->over_limit_count++;
         batch->answer.refused++;
         break;
     case DOCS_OLDER:
@@ -160,6 +161,19 @@ static enum hkv_err insert_value(struct docs_reconcile *rec, struct docs_replica
 out:
     buf_fini(&parent_key);
     return err;
+}
+
+/* What no honest peer with a sane clock sends by the hundred. */
+static enum hkv_err check_offences(const struct docs_reconcile *rec)
+{
+    if (rec->bad_count >= DOCS_BAD_VALUES_MAX)
+        return error_set(HKV_E_PEER_PROTOCOL, "the peer sent %d entries with wrong signatures", DOCS_BAD_VALUES_MAX);
+    if (rec->future_count >= DOCS_FUTURE_MAX)
+        return error_set(HKV_E_CLOCK,
+                         "%d entries of the peer are from the future: its clock is ahead or ours is behind; compare "
+                         "both with a time server",
+                         DOCS_FUTURE_MAX);
+    return HKV_OK;
 }
 
 static enum hkv_err take_value(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_batch *batch,
@@ -339,6 +353,7 @@ static enum hkv_err take_parts(struct docs_reconcile *rec, struct docs_replica *
         if (part->begins && rec->value_at == 0) begin_item(rec);
         while (rec->value_at < part->count && rec->units > 0) {
             TRY(take_value(rec, replica, batch, part, &batch->values[part->first + rec->value_at]));
+            TRY(check_offences(rec));
             rec->value_at++;
         }
         if (rec->value_at < part->count) return HKV_OK;
@@ -451,14 +466,13 @@ static uint64_t log2_of(uint64_t n)
 /* A peer that never comes to an end, or sends and asks for the same again and again (docs.md 10, H21). */
 static enum hkv_err check_limits(struct docs_reconcile *rec, struct docs_replica *replica)
 {
-    if (rec->bad_count >= DOCS_BAD_VALUES_MAX)
-        return error_set(HKV_E_PEER_PROTOCOL, "the peer sent %d entries with wrong signatures", DOCS_BAD_VALUES_MAX);
-    if (rec->future_count >= DOCS_FUTURE_MAX)
-        return error_set(HKV_E_CLOCK,
-                         "%d entries of the peer are from the future: its clock is ahead or ours is behind; compare "
-                         "both with a time server",
-                         DOCS_FUTURE_MAX);
-    uint64_t in_vain = rec->received_count - rec->inserted_count;
+    if (rec->over_limit_count > DOCS_REPEATED_VALUES_MAX)
+        return error_set(HKV_E_LIMIT,
+                         "this node has refused %llu entries in one sync: a limit or its disk budget is reached",
+                         (unsigned long long)rec->over_limit_count);
+    /* Of this frame they don't count yet: our reply may tell the peer why they were in vain. */
+    uint64_t in_vain = rec->vain_count;
+    rec->vain_count = rec->received_count - rec->inserted_count;
     if (rec->idle_frames <= DOCS_IDLE_FRAMES_MAX && in_vain <= DOCS_REPEATED_VALUES_MAX &&
         rec->sent_count <= DOCS_REPEATED_VALUES_MAX)
         return HKV_OK;

@@ -107,7 +107,8 @@ struct docs_reconcile {
 
     /* The whole session. */
     bool had_frame;
-    uint64_t received_count, inserted_count, sent_count, bad_count, future_count;
+    uint64_t received_count, inserted_count, sent_count, bad_count, future_count, over_limit_count;
+    uint64_t vain_count; /* received and not stored, up to the last frame */
     uint64_t idle_frames;
 };
 

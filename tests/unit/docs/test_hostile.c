@@ -429,6 +429,39 @@ static void a_value_says_whether_its_content_is_here(void **state)
     }
 }
 
+/* Upstream sends all that it has in one frame; when a newer parent of ours beats it all, that is news to the peer and
+ * no offence. */
+static void thousands_of_stale_children_are_answered_by_their_parent(void **state)
+{
+    (void)state;
+    enum { CHILDREN = DOCS_REPEATED_VALUES_MAX + 2000 };
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    struct world_trace trace;
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    struct entry *children = calloc(CHILDREN, sizeof *children);
+    char(*keys)[8] = calloc(CHILDREN, sizeof *keys);
+    assert_true(children != NULL && keys != NULL);
+    for (size_t i = 0; i < CHILDREN; i++) {
+        snprintf(keys[i], sizeof keys[i], "%05zu.", i);
+        children[i] = world_entry(1, slice_of_text(keys[i]), 5, 1);
+    }
+    struct entry parent = world_entry(1, slice_of_text(""), 10, 0);
+    array_replica_init(&a);
+    assert_int_equal(array_replica_put(&a, &parent), DOCS_INSERTED);
+    start(&p, DOCS_DIALLER, &a);
+    write_item(&w, own_range(x, 0, y, 7), children, CHILDREN, true);
+    send_parts(&p, &w);
+    world_trace_read(buf_slice(&p.log), &trace);
+    assert_string_equal(trace.text, "[F] [I1+]");
+    assert_int_equal(p.session.outcome.err, HKV_OK);
+    free(keys);
+    free(children);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
 /* --- Our own troubles --- */
 
 static void a_failing_store_ends_the_session_with_its_error(void **state)
@@ -549,6 +582,7 @@ int main(void)
         cmocka_unit_test(a_long_frame_waits_in_the_stream_not_in_memory),
         cmocka_unit_test(the_parent_of_a_stale_child_is_sent_once),
         cmocka_unit_test(a_value_says_whether_its_content_is_here),
+        cmocka_unit_test(thousands_of_stale_children_are_answered_by_their_parent),
         cmocka_unit_test(a_failing_store_ends_the_session_with_its_error),
         cmocka_unit_test(batches_come_back_after_the_end),
         cmocka_unit_test(deletions_stick_in_either_direction),
