@@ -251,9 +251,8 @@ void quic_stream_acked(struct quic_stream *s, uint64_t len)
         s->writable_due = true;
         stream_due(s);
     }
-    if (s->fin_acked && s->queued == 0 && !s->finished_told) {
-        s->finished_due = true;
-        stream_due(s);
+    if (s->fin_acked && s->queued == 0) {
+        quic_stream_finished(s);
     } else if (s->fin_sent && s->queued == 0 && !s->fin_acked) {
         s->fin_doubtful = true;
         s->conn->fin_doubtful = true;
@@ -271,8 +270,7 @@ void quic_streams_settle(struct quic_conn *c)
     for (struct quic_stream *s = c->streams; s; s = s->next) {
         if (!s->fin_doubtful || s->fin_acked) continue;
         s->fin_acked = true;
-        s->finished_due = true;
-        stream_due(s);
+        quic_stream_finished(s);
     }
 }
 
@@ -297,7 +295,7 @@ void quic_stream_finished(struct quic_stream *s)
     if (s->finished_told) return;
     s->finished_told = true;
     s->send_over = true;
-    if (s->events) s->events->finished(&s->base);
+    if (s->events && !s->conn->close_wanted) s->events->finished(&s->base);
 }
 
 struct quic_stream *quic_stream_find(struct quic_conn *c, int64_t id)
@@ -347,7 +345,6 @@ void quic_streams_callbacks(struct quic_conn *c)
             bool still = s->queued <= TRANSPORT_WRITABLE_BYTES; /* the owner may have written since */
             if (still && s->events && !s->send_over && !s->fin_wanted) s->events->writable(&s->base);
         }
-        if (s->finished_due) quic_stream_finished(s);
         if (s->closed_due) quic_stream_end(s);
     }
 }

@@ -49,7 +49,6 @@ struct quic_stream {
     uint64_t stop_code;
 
     bool writable_due;
-    bool finished_due;
     bool closed_due; /* ended before it began */
     bool finished_told;
 };

@@ -66,12 +66,12 @@ static void write_run_add(struct quic_conn *c, struct write_run *run, const ngtc
     c->key_packets++;
 }
 
-/* One call of ngtcp2 for the next stream in turn. Returns what ngtcp2 says; > 0 is a complete packet. */
-static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t *out, bool *blocked, uint64_t now)
+/* The next packet, filled by the streams in turn. Returns what ngtcp2 says; > 0 is a complete packet. */
+static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t *out, uint64_t now)
 {
     ngtcp2_vec parts[WRITE_PARTS_MAX];
     for (;;) {
-        struct quic_stream *s = *blocked ? NULL : quic_stream_dequeue(c);
+        struct quic_stream *s = quic_stream_dequeue(c);
         bool all = true;
         size_t count = s ? quic_stream_gather(s, parts, WRITE_PARTS_MAX, &all) : 0;
         bool fin = s && all && s->fin_wanted && !s->fin_sent;
@@ -80,17 +80,10 @@ static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t
         ngtcp2_ssize n = ngtcp2_conn_writev_stream(c->ng, path, NULL, out, NET_PAYLOAD_MAX, &taken, flags,
                                                    s ? s->id : -1, parts, count, now);
         if (s && taken >= 0) quic_stream_advance(s, (size_t)taken, fin);
-        if (n == NGTCP2_ERR_STREAM_DATA_BLOCKED) {
-            /* Of the connection: all wait for the next packet from the peer. Of the stream: it comes back with its
-             * credit. */
-            *blocked = ngtcp2_conn_get_max_data_left(c->ng) == 0;
-            if (*blocked) quic_stream_enqueue(s);
-            continue;
-        }
+        if (n == NGTCP2_ERR_STREAM_DATA_BLOCKED) continue; /* it comes back with the stream's credit */
         if (n == NGTCP2_ERR_STREAM_SHUT_WR || n == NGTCP2_ERR_STREAM_NOT_FOUND) continue;
-        if (s) quic_stream_enqueue(s);
-        if (n == NGTCP2_ERR_WRITE_MORE) continue;
-        return n;
+        if (s) quic_stream_enqueue(s); /* also when the connection's credit is used up: then n is 0 */
+        if (n != NGTCP2_ERR_WRITE_MORE) return n;
     }
 }
 
@@ -117,12 +110,11 @@ int quic_conn_write(struct quic_conn *c, uint64_t now)
     ngtcp2_path_storage ps;
     struct write_run run = {0};
     size_t quantum = ngtcp2_conn_get_send_quantum(c->ng);
-    bool blocked = false;
     ngtcp2_ssize n = write_key_update(c, now);
     if (n < 0) return (int)n;
     ngtcp2_path_storage_zero(&ps);
     while (!write_blocked(c) && run.end < quantum && run.end + NET_PAYLOAD_MAX <= sizeof c->ep->packets) {
-        n = write_packet(c, &ps.path, c->ep->packets + run.end, &blocked, now);
+        n = write_packet(c, &ps.path, c->ep->packets + run.end, now);
         if (n <= 0) break;
         write_run_add(c, &run, &ps.path, (size_t)n);
     }

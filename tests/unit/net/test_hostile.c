@@ -105,6 +105,7 @@ static void retry_token_of_another_address_is_worth_nothing(void **state)
     proxy.active = 1;                          /* what follows comes from elsewhere */
     rig_until(&rig, a->closed);
     assert_int_equal(a->err, HKV_E_PEER_UNREACHABLE);
+    assert_int_equal(stats_of(&rig.nodes[1]).retries_sent, 1);
     assert_int_equal(rig_accepted_count(&rig.nodes[1]), 0);
     rig_proxy_close(&proxy);
     rig_fini(&rig);

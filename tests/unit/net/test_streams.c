@@ -271,6 +271,25 @@ static void close_right_after_reading_fin_still_acks_it(void **state)
     }
 }
 
+/* A reader that closes as soon as it has the FIN: the writer's data did arrive, and it must learn that. */
+static void close_by_the_reader_does_not_overtake_its_ack(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 50; round++) {
+        struct pair p;
+        pair_init(&p);
+        struct rig_stream *s = rig_stream(p.a);
+        rig_write(s, "last words", 10);
+        if (round % 2) rig_until(&p.rig, transport_stream_queued(s->stream) == 0); /* the FIN goes alone */
+        transport_stream_finish(s->stream);
+        rig_until(&p.rig, p.b->stream_count == 1 && p.b->streams[0].fin);
+        transport_conn_close(p.b->conn, 0, "");
+        rig_until(&p.rig, p.a->closed);
+        assert_true(s->finished);
+        rig_fini(&p.rig);
+    }
+}
+
 static void streams_end_before_their_connection(void **state)
 {
     (void)state;
@@ -304,6 +323,7 @@ int main(void)
         cmocka_unit_test(refused_stream_is_reset),
         cmocka_unit_test(finish_after_everything_was_acked_is_told),
         cmocka_unit_test(close_right_after_reading_fin_still_acks_it),
+        cmocka_unit_test(close_by_the_reader_does_not_overtake_its_ack),
         cmocka_unit_test(streams_end_before_their_connection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
