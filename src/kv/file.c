@@ -84,6 +84,10 @@ void kv_file_free(struct kv_file *file)
 enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file)
 {
     assert(file->state == KV_FILE_SEALED);
+    /* Sealed before a reset: the sweep takes it for an orphan. */
+    if (file->number < kv->swept_below)
+        return error_set(HKV_E_NAMESPACE, "the store moved to another namespace while the value was written; write it "
+                                          "again");
     if (kv->stored_file_count == kv->stored_file_cap) {
         size_t cap = kv->stored_file_cap ? kv->stored_file_cap * 2 : 8;
         struct kv_file **grown = realloc(kv->stored_files, cap * sizeof(struct kv_file *));

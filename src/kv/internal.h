@@ -37,6 +37,7 @@
 #define KV_META_COUNTERS  "kv/counters"
 #define KV_META_EPOCH     "kv/epoch"
 #define KV_META_WAKERS    "kv/wakers"
+#define KV_META_LIMIT     "kv/max_value_bytes"
 
 /* Kept in one row of `meta`, written with each commit that changes them. */
 struct kv_counters {
@@ -290,6 +291,8 @@ void kv_reader_give(struct kv *kv, struct kv_reader *reader);
 
 HKV_CHECK enum hkv_err kv_wanted_init(struct kv *kv);
 void kv_wanted_fini(struct kv *kv);
+/* Sorts missing values anew when the limit on values is not that of the last start. Its own transaction. */
+HKV_CHECK enum hkv_err kv_wanted_settle_limit(struct kv *kv);
 void kv_wanted_rolled_back(struct kv *kv);
 /* A missing value may be due before what was looked at already. */
 void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us);

@@ -209,6 +209,7 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     if (!kv->files) TRY(files_posix_open(kv->blobs_path, &kv->files));
     TRY(load_state(kv));
     TRY(load_own_stamp(kv));
+    TRY(kv_wanted_settle_limit(kv));
     TRY(kv_readers_init(kv));
     kv_docs_init(kv);
     kv_counts_publish(kv);

@@ -88,6 +88,44 @@ enum hkv_err kv_wanted_init(struct kv *kv)
     return err == HKV_E_NOT_FOUND ? HKV_OK : err;
 }
 
+/* Lengths above INT64_MAX are negative in the table; no limit comes near. */
+static enum hkv_err apply_limit(struct kv *kv, enum sql_id sql, uint64_t *from, uint64_t *to)
+{
+    sqlite3_stmt *s;
+    uint64_t limit = kv->config.max_value_bytes;
+    TRY(db_statement(&kv->db, sql, &s));
+    db_bind_u64(s, 1, limit <= INT64_MAX ? limit : INT64_MAX);
+    TRY(db_run(&kv->db, s));
+    uint64_t moved = (uint64_t)sqlite3_changes64(kv->db.handle);
+    *from -= moved;
+    *to += moved;
+    return HKV_OK;
+}
+
+static enum hkv_err apply_new_limit(struct kv *kv, const uint8_t limit[8])
+{
+    struct kv_counters *c = &kv->counters;
+    if (c->missing > 0) TRY(apply_limit(kv, SQL_VALUE_LIMIT_LOWERED, &c->missing, &c->too_large));
+    if (c->too_large > 0) TRY(apply_limit(kv, SQL_VALUE_LIMIT_RAISED, &c->too_large, &c->missing));
+    return kv_meta_set(kv, KV_META_LIMIT, slice_of(limit, 8));
+}
+
+enum hkv_err kv_wanted_settle_limit(struct kv *kv)
+{
+    struct buf stored = {0};
+    uint8_t limit[8];
+    be64_store(limit, kv->config.max_value_bytes);
+    enum hkv_err err = kv_meta_get(kv, KV_META_LIMIT, &stored);
+    bool same = err == HKV_OK && slice_equal(buf_slice(&stored), slice_of(limit, sizeof limit));
+    buf_fini(&stored);
+    if (same || (err != HKV_OK && err != HKV_E_NOT_FOUND)) return err;
+    TRY(kv_begin(kv));
+    err = apply_new_limit(kv, limit);
+    if (err == HKV_OK) return kv_commit(kv);
+    kv_rollback(kv);
+    return err;
+}
+
 void kv_wanted_fini(struct kv *kv)
 {
     free(kv->wanted.taken);

@@ -164,9 +164,22 @@ static const struct files_ops posix_ops = {
     .free = posix_free,
 };
 
+/* Makes the name of a new folder survive power loss. */
+static enum hkv_err sync_parent(const char *path)
+{
+    char parent[PATH_BYTES_MAX];
+    int n = snprintf(parent, sizeof parent, "%s/..", path);
+    int fd = n < (int)sizeof parent ? open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    enum hkv_err err = HKV_OK;
+    if (fd < 0 || fsync(fd) != 0) err = error_set(HKV_E_DISK, "%s: syncing: %s", parent, strerror(errno));
+    if (fd >= 0) close(fd);
+    return err;
+}
+
 enum hkv_err files_make_folder(const char *path)
 {
-    if (mkdir(path, 0700) == 0 || errno == EEXIST) return HKV_OK;
+    if (mkdir(path, 0700) == 0) return sync_parent(path);
+    if (errno == EEXIST) return HKV_OK;
     return error_set(errno == ENOSPC ? HKV_E_DISK_FULL : HKV_E_DISK, "%s: creating the folder: %s", path,
                      strerror(errno));
 }
@@ -182,10 +195,10 @@ enum hkv_err files_posix_open(const char *path, struct files **out)
     if (!f) return error_set(HKV_E_NOMEM, "opening %s", path);
     f->base.ops = &posix_ops;
     snprintf(f->path, sizeof f->path, "%s", path);
-    f->dir = -1;
-    if (mkdir(path, 0700) == 0 || errno == EEXIST) f->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    enum hkv_err err = files_make_folder(path);
+    f->dir = err == HKV_OK ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
     if (f->dir < 0) {
-        enum hkv_err err = failed(f, ".", "opening the folder");
+        if (err == HKV_OK) err = failed(f, ".", "opening the folder");
         free(f);
         return err;
     }

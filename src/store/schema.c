@@ -25,6 +25,7 @@ static const char content_tables[] =
     " tried_us INTEGER, attempts INTEGER, file INTEGER, providers BLOB, outboard BLOB, bytes BLOB);"
     "CREATE INDEX value_hash ON value (substr(hash, 1, 8));"
     "CREATE INDEX value_wanted ON value (next_try_us) WHERE state = 0;"
+    "CREATE INDEX value_too_large ON value (length) WHERE state = 2;"
     "CREATE INDEX value_freed ON value (freed_us) WHERE refs = 0;"
     "CREATE TABLE change (position INTEGER PRIMARY KEY, key BLOB NOT NULL, kind INTEGER NOT NULL,"
     " stamp_us INTEGER NOT NULL, author INTEGER NOT NULL, peer INTEGER);"

@@ -92,6 +92,10 @@
     X(VALUE_TRIED, "UPDATE value SET next_try_us = ?2, tried_us = ?3, attempts = ?4 WHERE id = ?1")                    \
     X(VALUE_FREED, "SELECT id, file, length, hash FROM value WHERE refs = 0 AND freed_us <= ?1 LIMIT ?2")              \
     X(VALUE_FREED_NEXT, "SELECT freed_us FROM value WHERE refs = 0 ORDER BY freed_us LIMIT 1")                         \
+    X(VALUE_LIMIT_LOWERED, "UPDATE value INDEXED BY value_wanted SET state = 2, next_try_us = NULL "                   \
+                           "WHERE state = 0 AND length > ?1")                                                          \
+    X(VALUE_LIMIT_RAISED, "UPDATE value INDEXED BY value_too_large SET state = 0, next_try_us = 0 WHERE state = 2 "    \
+                          "AND length BETWEEN 0 AND ?1")                                                               \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE substr(hash, 1, 8) = ?1 AND hash = ?2 AND file = ?3")                \
     /* changes, refused */                                                                                             \

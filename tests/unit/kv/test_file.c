@@ -226,6 +226,21 @@ static void orphans_are_swept_after_a_start_and_nothing_else(void **state)
     assert_file_shown(f, "a", 9);
 }
 
+static void a_file_sealed_before_a_reset_is_not_stored_after_it(void **state)
+{
+    struct fixture *f = *state;
+    struct hash hash;
+    struct namespace_id next = {{1, 2, 3}};
+    struct kv_file *file = sealed(f, 12, &hash);
+    OK(kv_reset(f->kv, &next));
+    OK(kv_begin(f->kv));
+    assert_int_equal(write_file_in(f, "big", file, &hash), HKV_E_NAMESPACE);
+    kv_rollback(f->kv);
+    kv_file_free(file);
+    maintain(f);
+    assert_int_equal(files_in(f), 0);
+}
+
 static void a_blob_is_opened_by_its_hash(void **state)
 {
     struct fixture *f = *state;
@@ -278,6 +293,7 @@ int main(void)
         TEST(a_replaced_value_goes_after_the_grace_time),
         TEST(a_value_used_again_within_the_grace_time_stays),
         TEST(orphans_are_swept_after_a_start_and_nothing_else),
+        TEST(a_file_sealed_before_a_reset_is_not_stored_after_it),
         TEST(a_blob_is_opened_by_its_hash),
         TEST(a_missing_blob_is_not_found),
     };

@@ -1,6 +1,8 @@
 /* Remembered peers, small values, namespaces and starting over. */
 #include "fixture/kv_store.h"
 
+#include "kv/internal.h"
+
 #define T          FIXTURE_NOW_US
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
@@ -84,6 +86,19 @@ static void a_store_of_another_namespace_is_not_opened_and_named(void **state)
     assert_false(created);
 }
 
+static void a_store_of_a_newer_version_is_not_opened(void **state)
+{
+    struct fixture *f = *state;
+    struct namespace_id other;
+    struct kv *kv = NULL;
+    bool created;
+    OK(db_exec(&f->kv->db, "PRAGMA user_version = 9"));
+    kv_close(f->kv);
+    f->kv = NULL;
+    assert_int_equal(kv_open(&f->config, &kv, &created, &other), HKV_E_VERSION);
+    assert_null(kv);
+}
+
 static void a_reset_leaves_only_peers_and_small_values(void **state)
 {
     struct fixture *f = *state;
@@ -129,6 +144,7 @@ int main(void)
         TEST(small_values_are_kept),
         TEST(peers_are_kept_with_their_addresses),
         TEST(a_store_of_another_namespace_is_not_opened_and_named),
+        TEST(a_store_of_a_newer_version_is_not_opened),
         TEST(a_reset_leaves_only_peers_and_small_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

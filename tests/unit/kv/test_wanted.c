@@ -224,6 +224,30 @@ static void a_value_above_the_limit_is_counted_and_never_wanted(void **state)
     fixture_check(f);
 }
 
+static void another_limit_at_the_next_start_sorts_missing_values_anew(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    struct kv_counts counts;
+    uint64_t next_us;
+    (void)receive_from(f, &peers[0], true, "a", T, "1", 1000);
+    (void)receive_from(f, &peers[0], true, "b", T, "2", 2000);
+    (void)receive_from(f, &peers[0], true, "c", T, "3", UINT64_MAX);
+    f->config.max_value_bytes = 1999;
+    fixture_reopen(f);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_missing, 1);
+    assert_int_equal(counts.values_too_large, 2);
+    fixture_check(f);
+    f->config.max_value_bytes = 2000;
+    fixture_reopen(f);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_missing, 2);
+    assert_int_equal(counts.values_too_large, 1);
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    fixture_check(f);
+}
+
 static void a_value_nobody_refers_to_any_more_is_not_wanted(void **state)
 {
     struct fixture *f = *state;
@@ -268,6 +292,7 @@ int main(void)
         TEST(a_wake_makes_everything_due_once_with_the_peer_as_provider),
         TEST(providers_are_remembered_without_repeats_up_to_the_limit),
         TEST(a_value_above_the_limit_is_counted_and_never_wanted),
+        TEST(another_limit_at_the_next_start_sorts_missing_values_anew),
         TEST(a_value_nobody_refers_to_any_more_is_not_wanted),
         TEST(an_arrival_that_is_rolled_back_is_wanted_again),
     };
