@@ -55,7 +55,8 @@ static bool read_head(struct response *response)
         response->in.bytes[response->in.len] = '\0';
         for (char *end; (end = strstr(response->in.bytes, "\r\n\r\n"));) {
             char length[24] = "";
-            if (sscanf(response->in.bytes, "HTTP/1.1 %d", &response->status) != 1) return false;
+            if (strncmp(response->in.bytes, "HTTP/1.1 ", 9) != 0) return false;
+            response->status = (int)strtol(response->in.bytes + 9, NULL, 10);
             size_t head_bytes = (size_t)(end - response->in.bytes) + 4;
             if (response->status == 100) {
                 text_drop_front(&response->in, head_bytes);

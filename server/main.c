@@ -107,18 +107,44 @@ static void on_stop(uv_signal_t *handle, int number)
     uv_stop(&daemon->loop);
 }
 
+/* Seeds on their way into the store, which writes them to disk and so is asked on a worker. */
+struct reload {
+    struct task task;
+    struct hkv_store *store;
+    struct config_list seeds;
+};
+
+static void add_seeds(struct task *task)
+{
+    struct reload *reload = (struct reload *)task;
+    for (size_t i = 0; i < reload->seeds.count; i++)
+        if (hkv_peer_add(reload->store, reload->seeds.items[i]) != HKV_OK)
+            log_event(HKV_LOG_WARN, "SIGHUP: seed: %s", hkv_last_error());
+}
+
+static void seeds_added(struct task *task)
+{
+    struct reload *reload = (struct reload *)task;
+    log_event(HKV_LOG_INFO, "SIGHUP: the configuration file names %zu seeds", reload->seeds.count);
+    config_list_fini(&reload->seeds);
+    free(reload);
+}
+
 static void on_hangup(uv_signal_t *handle, int number)
 {
     (void)number;
     struct daemon *daemon = handle->data;
-    struct config_list seeds;
-    char error[CONFIG_ERROR_BYTES];
-    if (!config_reread_seeds(&daemon->config, &seeds, error)) log_event(HKV_LOG_WARN, "SIGHUP: %s", error);
-    for (size_t i = 0; i < seeds.count; i++)
-        if (hkv_peer_add(daemon->store, seeds.items[i]) != HKV_OK)
-            log_event(HKV_LOG_WARN, "SIGHUP: seed: %s", hkv_last_error());
-    log_event(HKV_LOG_INFO, "SIGHUP: the configuration file names %zu seeds", seeds.count);
-    config_list_fini(&seeds);
+    char error[CONFIG_ERROR_BYTES] = "memory is exhausted";
+    struct reload *reload = calloc(1, sizeof *reload);
+    if (!reload || !config_reread_seeds(&daemon->config, &reload->seeds, error)) {
+        log_event(HKV_LOG_WARN, "SIGHUP: %s", error);
+        if (reload) config_list_fini(&reload->seeds);
+        free(reload);
+        return;
+    }
+    reload->task = (struct task){.run = add_seeds, .done = seeds_added};
+    reload->store = daemon->store;
+    tasks_work(&daemon->service.tasks, &reload->task);
 }
 
 static void on_watchdog(uv_timer_t *timer)

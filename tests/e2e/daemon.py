@@ -118,13 +118,14 @@ class Connection:
 
 
 class Daemon:
-    def __init__(self, program, *flags, environment=None):
+    def __init__(self, program, *flags, environment=None, data_dir=True):
         self.folder = tempfile.mkdtemp(prefix="hcs-")
         self.log_path = os.path.join(self.folder, "log")
         self.path = os.path.join(self.folder, "s", "hero_codescalers", "rpc.sock")
         self.socket_dir = os.path.join(self.folder, "s")
-        command = [program, "--data-dir", os.path.join(self.folder, "data"), "--socket-dir", self.socket_dir,
-                   "--port", "0", "--bind-ipv4", "127.0.0.1", "--bind-ipv6", "", *flags]
+        command = [program, "--socket-dir", self.socket_dir, "--port", "0", "--bind-ipv4", "127.0.0.1", "--bind-ipv6", "", *flags]
+        if data_dir:
+            command += ["--data-dir", os.path.join(self.folder, "data")]
         with open(self.log_path, "w") as log:
             self.process = subprocess.Popen(command, stderr=log, stdout=log, env=environment or clean_environment())
 

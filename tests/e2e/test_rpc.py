@@ -5,6 +5,7 @@ and stopping.
 usage: test_rpc.py SERVER"""
 
 import base64
+import grp
 import json
 import os
 import random
@@ -524,6 +525,64 @@ def test_readiness_is_notified():
             while b"STOPPING=1" not in states:
                 states.add(notify.recv(100))
         notify.close()
+
+
+def test_hangup_adds_the_seeds_of_the_file():
+    peer = "ae58ff8833241ac82d6ff7611046ed67b5072d142c588d0063e942d9a75502b6"
+    with tempfile.TemporaryDirectory() as folder:
+        config = os.path.join(folder, "config.json")
+        with open(config, "w") as file:
+            file.write("{}")
+        with Daemon(SERVER, "--config", config) as own, own.connect() as connection:
+            equal(connection.result("kv.peers"), {"peers": []}, "at first")
+            with open(config, "w") as file:
+                json.dump({"seed": [peer + "@127.0.0.1:9"]}, file)
+            own.process.send_signal(signal.SIGHUP)
+            eventually("the seed is known",
+                       lambda: [each["endpoint_id"] for each in connection.result("kv.peers")["peers"]] == [peer])
+            with open(config, "w") as file:
+                file.write("nonsense")
+            own.process.send_signal(signal.SIGHUP)
+            eventually("a broken file is reported", lambda: "--config" in own.log())
+            check("result" in connection.call("health"), "and changes nothing")
+
+
+def test_a_group_may_have_the_socket():
+    group = grp.getgrgid(os.getgid()).gr_name
+    with Daemon(SERVER, "--socket-group", group) as own:
+        status = os.stat(own.path)
+        equal((stat.S_IMODE(status.st_mode), status.st_gid), (0o660, os.getgid()), "mode and group")
+    with tempfile.TemporaryDirectory() as folder:
+        code, output = start_failing("--data-dir", folder + "/d", "--socket-dir", folder, "--socket-group", "no-such-group")
+        equal(code, 1, "a group that there is not")
+        check("no-such-group" in output, output)
+        check(not os.path.exists(folder + "/hero_codescalers/rpc.sock"), "no socket is left behind")
+
+
+def test_secrets_and_directories_from_the_environment():
+    with daemon.connect() as connection:
+        if connection.result("kv.info")["data_dir"] == "/nowhere":
+            return  # the store in memory has no secrets
+    raw = bytes(range(32))
+    forms = (raw.hex(), raw.hex().upper(), base64.b32encode(raw).decode().rstrip("="), base64.b32encode(raw).decode().rstrip("=").lower())
+    seen = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, form in enumerate(forms):
+            data = os.path.join(folder, str(number))
+            environment = clean_environment(HERO_CODESCALERS_KVS_NAMESPACE_SECRET=form, HERO_CODESCALERS_KVS_AUTHOR_SECRET=form,
+                                            HERO_CODESCALERS_KVS_DATA_DIR=data, HERO_CODESCALERS_KVS_SEEDS="")
+            with Daemon(SERVER, data_dir=False, environment=environment) as own, own.connect() as connection:
+                info = connection.result("kv.info")
+                equal(info["data_dir"], data, "data directory")
+                seen.add((info["namespace_id"], info["author_id"]))
+            with open(os.path.join(data, "keys", "namespace.secret")) as file:
+                equal(file.read(), raw.hex() + "\n", "the stored secret")
+        equal(len(seen), 1, "namespaces and authors of one secret in four spellings")
+        for name in ("NAMESPACE", "AUTHOR"):
+            environment = clean_environment(**{f"HERO_CODESCALERS_KVS_{name}_SECRET": "11" * 32})
+            code, output = start_failing("--data-dir", folder + "/0", "--socket-dir", folder, environment=environment)
+            equal(code, 1, f"another {name} secret than the stored one")
+            check("keys/" in output and "11" * 32 not in output, output)
 
 
 def test_sources_of_the_configuration():
