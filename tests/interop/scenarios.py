@@ -253,6 +253,60 @@ def kill_theirs(world):
     kill_in_the_middle(world, "theirs")
 
 
+def kill_during_value(world, source, sink, victim_name):
+    """A long value moves from source to sink; the victim is killed before it has arrived, and started again."""
+    files = {}
+    for attempt in range(3):
+        path = world.folder / f"long-{attempt}"
+        path.write_bytes(os.urandom(VALUE_SIZES[-1]))
+        source.put_file(f"long/{attempt}", path)
+        source.flush()
+        files[f"long/{attempt}"] = path
+        unfinished = kill_while_missing(world, sink, victim_name, source.entry_count())
+        world.settle()
+        for key, written in files.items():
+            got = world.folder / "got"
+            sink.get_file(key, got)
+            require(got.read_bytes() == written.read_bytes(), f"{key} read on {sink.name} is not what was written")
+        if unfinished:
+            world.facts.append(f"killed in time at attempt {attempt + 1}")
+            return
+    raise InteropError("the value was there each time before the kill")
+
+
+def kill_while_missing(world, sink, victim_name, entries):
+    """Kills the victim when the sink knows the entry but not yet the value. False when it was too late for that."""
+    victim = getattr(world, victim_name)
+
+    def entry_arrived():
+        world.dialler.dial(world.dialled)
+        return sink.entry_count() >= entries
+
+    wait_until("the entry arrives", entry_arrived, SETTLE_DEADLINE_S, interval_s=0.002)
+    missing_before = sink.values_missing()
+    victim.kill()
+    if victim is not sink:
+        missing_before = sink.values_missing()
+    victim.start()
+    return missing_before > 0 and (victim is not sink or sink.values_missing() > 0)
+
+
+def kill_ours_fetching(world):
+    kill_during_value(world, world.theirs, world.ours, "ours")
+
+
+def kill_theirs_serving(world):
+    kill_during_value(world, world.theirs, world.ours, "theirs")
+
+
+def kill_ours_serving(world):
+    kill_during_value(world, world.ours, world.theirs, "ours")
+
+
+def kill_theirs_fetching(world):
+    kill_during_value(world, world.ours, world.theirs, "theirs")
+
+
 # ---- Tickets -------------------------------------------------------------------------------------------------------
 
 
@@ -302,10 +356,22 @@ SCENARIOS = {
     "value-sizes": value_sizes,
     "kill-ours": kill_ours,
     "kill-theirs": kill_theirs,
+    "kill-ours-fetching": kill_ours_fetching,
+    "kill-theirs-serving": kill_theirs_serving,
+    "kill-ours-serving": kill_ours_serving,
+    "kill-theirs-fetching": kill_theirs_fetching,
     "write-ticket": write_ticket,
     "read-ticket": read_ticket,
 }
-# The Rust peer always dials here: a ticket is an invitation to dial.
-ONE_DIRECTION = {"write-ticket", "read-ticket"}
+# A ticket is an invitation to dial. Who dialled the sync makes no difference to a value's transfer, which has connections of
+# its own.
+ONE_DIRECTION = {
+    "write-ticket": "theirs-dials",
+    "read-ticket": "theirs-dials",
+    "kill-ours-fetching": "ours-dials",
+    "kill-theirs-serving": "ours-dials",
+    "kill-ours-serving": "ours-dials",
+    "kill-theirs-fetching": "ours-dials",
+}
 # Two upstream peers do not always converge here (the defect that our healing rule is for).
 NOT_BETWEEN_RUST_PEERS = {"upstream-del"}
