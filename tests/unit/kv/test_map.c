@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "kv/internal.h"
+
 #define T          FIXTURE_NOW_US
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
@@ -389,6 +391,21 @@ static void system_records_have_no_events_and_foreign_entries_are_never_visible(
     fixture_check(f);
 }
 
+/* As if a million changes had been made before. */
+static void the_change_log_is_bounded(void **state)
+{
+    struct fixture *f = *state;
+    int64_t rows, oldest;
+    for (int i = 0; i < 10; i++) OK(fixture_put(f, (char[]){(char)('a' + i), 0}, "v"));
+    f->kv->counters.position = f->kv->counters_committed.position = KV_CHANGES_KEPT - 5;
+    for (int i = 0; i < 20; i++) OK(fixture_put(f, (char[]){(char)('a' + i), 0}, "w"));
+    OK(db_integer(&f->kv->db, "SELECT count(*) FROM change", &rows));
+    OK(db_integer(&f->kv->db, "SELECT min(position) FROM change", &oldest));
+    assert_int_equal(oldest, KV_CHANGES_KEPT - 4); /* the ten before are more than a million back */
+    assert_int_equal(rows, 20);
+    fixture_check(f);
+}
+
 static void everything_is_there_after_opening_again(void **state)
 {
     struct fixture *f = *state;
@@ -433,6 +450,7 @@ int main(void)
         TEST(an_expired_value_is_absent_and_reported_once),
         TEST(a_value_that_is_expired_when_it_comes_hides_older_ones),
         TEST(system_records_have_no_events_and_foreign_entries_are_never_visible),
+        TEST(the_change_log_is_bounded),
         TEST(everything_is_there_after_opening_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
