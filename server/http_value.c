@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "server/http.h"
+#include "server/log.h"
 
 #define READ_BYTES ((size_t)64 << 10)
 
@@ -179,6 +180,8 @@ static void on_finished(struct task *task)
     struct transfer *transfer = (struct transfer *)(void *)((char *)task - offsetof(struct transfer, finished_task));
     struct http *http = transfer->http;
     pthread_join(transfer->thread, NULL);
+    if (transfer->finished.err != HKV_OK)
+        log_event(HKV_LOG_DEBUG, "%s /value: %s", transfer->is_put ? "PUT" : "GET", transfer->finished.message);
     transfer->is_finished = true;
     if (transfer->previous)
         transfer->previous->next = transfer->next;
