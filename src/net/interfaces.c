@@ -4,6 +4,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "net/address_native.h"
 
@@ -40,12 +41,13 @@ static bool address_preferred(const struct socket_address *a)
     if (!a->is_ipv6) return true;
     FILE *f = fopen(IF_INET6_PATH, "re");
     if (!f) return true;
-    for (int i = 0; i < 16; i++) snprintf(wanted + 2 * i, 3, "%02x", a->ip[i]);
-    while (fgets(line, sizeof line, f)) {
-        char address[33];
-        unsigned index, prefix, scope, flags;
-        if (sscanf(line, "%32s %x %x %x %x", address, &index, &prefix, &scope, &flags) != 5) continue;
-        if (strcmp(address, wanted) == 0) preferred = !(flags & (IF_INET6_DEPRECATED | IF_INET6_TENTATIVE));
+    for (size_t i = 0; i < 16; i++) snprintf(wanted + 2 * i, 3, "%02x", a->ip[i]);
+    while (fgets(line, sizeof line, f)) { /* address, then index, prefix length, scope and flags, all in hex */
+        char *at = line + 32;
+        unsigned long flags = 0;
+        if (strncmp(line, wanted, 32) != 0) continue;
+        for (int field = 0; field < 4; field++) flags = strtoul(at, &at, 16);
+        preferred = !(flags & (IF_INET6_DEPRECATED | IF_INET6_TENTATIVE));
     }
     fclose(f);
     return preferred;

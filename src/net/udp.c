@@ -210,9 +210,11 @@ static size_t udp_send_segmented(struct udp_socket *u, struct msghdr *msg, size_
     }
 }
 
-/* One message a datagram. Returns the bytes dealt with. */
-static size_t udp_send_each(struct udp_socket *u, const struct msghdr *like, uint8_t *data, size_t len, size_t segment)
+/* One message a datagram, cut out of the one part of `whole`. Returns the bytes dealt with. */
+static size_t udp_send_each(struct udp_socket *u, const struct msghdr *whole, size_t segment)
 {
+    uint8_t *data = whole->msg_iov->iov_base;
+    size_t len = whole->msg_iov->iov_len;
     struct mmsghdr messages[UDP_SEGMENTS_MAX];
     struct iovec parts[UDP_SEGMENTS_MAX];
     size_t done = 0;
@@ -220,7 +222,7 @@ static size_t udp_send_each(struct udp_socket *u, const struct msghdr *like, uin
         unsigned count = 0;
         for (size_t at = done; at < len && count < UDP_SEGMENTS_MAX; at += segment, count++) {
             parts[count] = (struct iovec){data + at, len - at < segment ? len - at : segment};
-            messages[count] = (struct mmsghdr){.msg_hdr = *like};
+            messages[count] = (struct mmsghdr){.msg_hdr = *whole};
             messages[count].msg_hdr.msg_iov = &parts[count];
         }
         int sent = sendmmsg(u->fd, messages, count, 0);
@@ -233,12 +235,13 @@ static size_t udp_send_each(struct udp_socket *u, const struct msghdr *like, uin
 }
 
 /* Returns the bytes dealt with; fewer than `len` only when the socket is full. */
-static size_t udp_try_send(struct udp_socket *u, const net_addr *local, const net_addr *remote, uint8_t *data,
+static size_t udp_try_send(struct udp_socket *u, const net_addr *local, const net_addr *remote, const uint8_t *data,
                            size_t len, size_t segment)
 {
     union udp_control control;
     net_addr name = *remote;
-    struct iovec part = {data, len};
+    struct iovec part = {.iov_len = len};
+    memcpy(&part.iov_base, &data, sizeof part.iov_base); /* iovec lacks a const; nothing is written */
     struct msghdr msg = {.msg_name = &name, .msg_namelen = net_addr_len(remote), .msg_iov = &part, .msg_iovlen = 1};
     if (len > segment && u->gso) {
         assert((len + segment - 1) / segment <= UDP_SEGMENTS_MAX);
@@ -249,16 +252,14 @@ static size_t udp_try_send(struct udp_socket *u, const net_addr *local, const ne
     }
     msg.msg_controllen = udp_write_control(&control, local, 0);
     msg.msg_control = msg.msg_controllen ? &control : NULL;
-    return udp_send_each(u, &msg, data, len, segment);
+    return udp_send_each(u, &msg, segment);
 }
 
 void udp_send(struct udp_socket *u, const net_addr *local, const net_addr *remote, const uint8_t *data, size_t len,
               size_t segment)
 {
     if (u->fd < 0 || u->blocked || len == 0) return;
-    uint8_t *bytes;
-    memcpy(&bytes, &data, sizeof bytes); /* iovec lacks a const; nothing is written */
-    size_t done = udp_try_send(u, local, remote, bytes, len, segment);
+    size_t done = udp_try_send(u, local, remote, data, len, segment);
     if (done == len) return;
     if (buf_assign(&u->kept, slice_of(data + done, len - done)) != HKV_OK) return; /* lost, as datagrams may be */
     u->kept_segment = segment;
