@@ -1,5 +1,6 @@
 /* Bytes through streams: order, back-pressure, ends of all kinds. */
 #include "fixture.h"
+#include "net/endpoint_impl.h"
 
 #define MIB (1024 * 1024)
 
@@ -61,6 +62,23 @@ static void one_stream_carries_64_mib_with_bounded_queues(void **state)
     assert_true(r->fin);
     assert_true(s->queued_peak < 1 * MIB + 65536);
     assert_true(s->writable_count > 10);
+    rig_fini(&p.rig);
+}
+
+static void kernels_without_segmentation_will_do(void **state)
+{
+    (void)state;
+    struct pair p;
+    pair_init(&p);
+    p.rig.nodes[0].ep->udp_v4.gso = p.rig.nodes[1].ep->udp_v4.gso = false;
+    p.rig.nodes[1].behaviour.echo = true;
+    struct rig_stream *s = rig_stream(p.a);
+    s->write_goal = 8 * MIB;
+    s->write_mark = 1 * MIB;
+    rig_pump(s);
+    rig_until(&p.rig, s->closed);
+    assert_int_equal(s->received_bytes, 8 * MIB);
+    assert_int_equal(s->mismatches, 0);
     rig_fini(&p.rig);
 }
 
@@ -314,6 +332,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(echo_comes_back_whole),
         cmocka_unit_test(one_stream_carries_64_mib_with_bounded_queues),
+        cmocka_unit_test(kernels_without_segmentation_will_do),
         cmocka_unit_test(reader_that_stops_holds_the_writer_back),
         cmocka_unit_test(connection_window_bounds_all_streams_together),
         cmocka_unit_test(hundred_and_fifty_streams_share_a_limit_of_hundred),
