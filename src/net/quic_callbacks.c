@@ -73,21 +73,12 @@ static int on_crypto_data(ngtcp2_conn *ng, ngtcp2_encryption_level level, uint64
     return rv ? rv : NGTCP2_ERR_CRYPTO;
 }
 
-/* The protocol that both sides chose; GnuTLS leaves it empty when a server did not answer. */
-static bool quic_protocol(const struct quic_conn *c, struct slice *out)
-{
-    gnutls_datum_t name;
-    if (gnutls_alpn_get_selected_protocol(c->tls, &name)) return false;
-    *out = slice_of(name.data, name.size);
-    return true;
-}
-
 static int on_handshake_completed(ngtcp2_conn *ng, void *user)
 {
     struct quic_conn *c = user;
     struct net_endpoint *ep = c->ep;
     struct slice alpn;
-    if (!c->peer_proven || !quic_protocol(c, &alpn)) {
+    if (!c->peer_proven || !quic_conn_alpn(c, &alpn)) {
         c->verdict = HKV_E_PEER_REFUSED;
         c->alert = TLS_ALERT_NO_PROTOCOL;
         c->verdict_why = "the peer chose no protocol";

@@ -138,7 +138,7 @@ static void quic_candidates(struct quic_conn *c, const struct address_set *addrs
     }
 }
 
-static enum hkv_err quic_conn_dial_start(struct quic_conn *c, struct slice alpn)
+static enum hkv_err quic_conn_dial_start(struct quic_conn *c, const struct slice *alpns, size_t alpn_count)
 {
     ngtcp2_settings settings;
     ngtcp2_transport_params params;
@@ -149,24 +149,36 @@ static enum hkv_err quic_conn_dial_start(struct quic_conn *c, struct slice alpn)
     TRY(cid_table_add(&c->ep->cids, &c->cids, c, &scid));
     int rv = ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &virtual_path, NGTCP2_PROTO_VER_V1, &quic_callbacks,
                                     &settings, &params, NULL, c);
-    return quic_conn_start(c, rv, &alpn, 1);
+    return quic_conn_start(c, rv, alpns, alpn_count);
+}
+
+bool quic_conn_alpn(const struct quic_conn *c, struct slice *out)
+{
+    gnutls_datum_t name;
+    if (!c->tls || gnutls_alpn_get_selected_protocol(c->tls, &name))
+        return false; /* also when a server did not answer */
+    *out = slice_of(name.data, name.size);
+    return true;
 }
 
 enum hkv_err quic_conn_dial(struct net_endpoint *ep, const struct endpoint_id *peer, const struct address_set *addrs,
-                            struct slice alpn, const struct transport_conn_events *events, void *user,
-                            struct quic_conn **out)
+                            const struct slice *alpns, size_t alpn_count, const struct transport_conn_events *events,
+                            void *user, struct quic_conn **out)
 {
     struct quic_conn *c;
     if (ep->closing) return error_set(HKV_E_CLOSED, "the endpoint is closing, nothing can be dialled");
     if (endpoint_id_equal(peer, &ep->id)) return error_set(HKV_E_INVALID, "this endpoint cannot dial its own id");
-    if (alpn.len == 0 || alpn.len > NET_ALPN_BYTES_MAX)
-        return error_set(HKV_E_INVALID, "an ALPN has 1 to %d bytes, not %zu", NET_ALPN_BYTES_MAX, alpn.len);
+    if (alpn_count == 0 || alpn_count > NET_ALPN_MAX)
+        return error_set(HKV_E_INVALID, "a dial offers 1 to %d ALPNs, not %zu", NET_ALPN_MAX, alpn_count);
+    for (size_t i = 0; i < alpn_count; i++)
+        if (alpns[i].len == 0 || alpns[i].len > NET_ALPN_BYTES_MAX)
+            return error_set(HKV_E_INVALID, "an ALPN has 1 to %d bytes, not %zu", NET_ALPN_BYTES_MAX, alpns[i].len);
     TRY(quic_conn_new(ep, false, &c));
     c->peer = *peer;
     c->events = events;
     c->user = user;
     quic_candidates(c, addrs);
-    enum hkv_err err = c->candidate_count ? quic_conn_dial_start(c, alpn)
+    enum hkv_err err = c->candidate_count ? quic_conn_dial_start(c, alpns, alpn_count)
                                           : error_set(HKV_E_PEER_UNREACHABLE,
                                                       "none of the peer's %zu addresses can be reached from here; give "
                                                       "an IP address and port of a family that this node uses",

@@ -79,8 +79,11 @@ struct quic_conn {
 
 /* Starts a dial; the first packet leaves before the loop waits. See transport_dial(). */
 HKV_CHECK enum hkv_err quic_conn_dial(struct net_endpoint *ep, const struct endpoint_id *peer,
-                                      const struct address_set *addrs, struct slice alpn,
+                                      const struct address_set *addrs, const struct slice *alpns, size_t alpn_count,
                                       const struct transport_conn_events *events, void *user, struct quic_conn **out);
+
+/* The protocol that both sides chose; false while there is none. Borrowed from the connection. */
+bool quic_conn_alpn(const struct quic_conn *c, struct slice *out);
 
 /* Makes the connection of an incoming Initial. `odcid` is the id the client chose at first, when a Retry came between.
  */

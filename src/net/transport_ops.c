@@ -12,11 +12,11 @@ static struct quic_stream *as_stream(struct transport_stream *stream)
 }
 
 static enum hkv_err ops_dial(struct transport *t, const struct endpoint_id *peer, const struct address_set *addrs,
-                             struct slice alpn, const struct transport_conn_events *events, void *user,
-                             struct transport_conn **out)
+                             const struct slice *alpns, size_t alpn_count, const struct transport_conn_events *events,
+                             void *user, struct transport_conn **out)
 {
     struct quic_conn *c;
-    TRY(quic_conn_dial((struct net_endpoint *)t, peer, addrs, alpn, events, user, &c));
+    TRY(quic_conn_dial((struct net_endpoint *)t, peer, addrs, alpns, alpn_count, events, user, &c));
     *out = &c->base;
     return HKV_OK;
 }
@@ -35,6 +35,12 @@ static void *ops_conn_user(struct transport_conn *conn)
 static const struct endpoint_id *ops_conn_peer(struct transport_conn *conn)
 {
     return &as_conn(conn)->peer;
+}
+
+static struct slice ops_conn_alpn(struct transport_conn *conn)
+{
+    struct slice alpn;
+    return quic_conn_alpn(as_conn(conn), &alpn) ? alpn : (struct slice){0};
 }
 
 static void ops_conn_path(struct transport_conn *conn, struct transport_path_info *out)
@@ -127,6 +133,7 @@ static void ops_stream_consumed(struct transport_stream *stream, size_t len)
 
 const struct transport_ops quic_transport_ops = {
     .dial = ops_dial,
+    .conn_alpn = ops_conn_alpn,
     .conn_set = ops_conn_set,
     .conn_user = ops_conn_user,
     .conn_peer = ops_conn_peer,

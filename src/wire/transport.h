@@ -68,8 +68,9 @@ struct transport_path_info {
 
 struct transport_ops {
     enum hkv_err (*dial)(struct transport *t, const struct endpoint_id *peer, const struct address_set *addrs,
-                         struct slice alpn, const struct transport_conn_events *events, void *user,
-                         struct transport_conn **out);
+                         const struct slice *alpns, size_t alpn_count, const struct transport_conn_events *events,
+                         void *user, struct transport_conn **out);
+    struct slice (*conn_alpn)(struct transport_conn *conn);
     void (*conn_set)(struct transport_conn *conn, const struct transport_conn_events *events, void *user);
     void *(*conn_user)(struct transport_conn *conn);
     const struct endpoint_id *(*conn_peer)(struct transport_conn *conn);
@@ -103,15 +104,31 @@ struct transport_stream {
 
 #define TRANSPORT_WRITABLE_BYTES ((size_t)256 * 1024)
 
-/* Starts a connection to `peer` at every address of `addrs` that can be used, for exactly one ALPN. `*out` is valid
- * until its `closed`. Errors: HKV_E_NOMEM, HKV_E_LIMIT (too many connections), HKV_E_PEER_UNREACHABLE (no usable
- * address), HKV_E_INVALID (our own id). */
+/* Starts a connection to `peer` at every address of `addrs` that can be used, for one of `alpns`, the first being the
+ * one we like best; which one it is, the peer decides (transport_conn_alpn). `*out` is valid until its `closed`.
+ * Errors: HKV_E_NOMEM, HKV_E_LIMIT (too many connections), HKV_E_PEER_UNREACHABLE (no usable address), HKV_E_INVALID
+ * (our own id; no ALPN). */
+HKV_CHECK static inline enum hkv_err transport_dial_any(struct transport *t, const struct endpoint_id *peer,
+                                                        const struct address_set *addrs, const struct slice *alpns,
+                                                        size_t alpn_count, const struct transport_conn_events *events,
+                                                        void *user, struct transport_conn **out)
+{
+    return t->ops->dial(t, peer, addrs, alpns, alpn_count, events, user, out);
+}
+
+/* The same for exactly one ALPN. */
 HKV_CHECK static inline enum hkv_err transport_dial(struct transport *t, const struct endpoint_id *peer,
                                                     const struct address_set *addrs, struct slice alpn,
                                                     const struct transport_conn_events *events, void *user,
                                                     struct transport_conn **out)
 {
-    return t->ops->dial(t, peer, addrs, alpn, events, user, out);
+    return transport_dial_any(t, peer, addrs, &alpn, 1, events, user, out);
+}
+
+/* The protocol of an open connection; empty before. Borrowed from the connection. */
+static inline struct slice transport_conn_alpn(struct transport_conn *conn)
+{
+    return conn->transport->ops->conn_alpn(conn);
 }
 
 static inline void transport_conn_set(struct transport_conn *conn, const struct transport_conn_events *events,
