@@ -20,6 +20,7 @@
 #define FETCH_PEERS_MAX       32                   /* connections at a time */
 #define FETCH_IDLE_US         ((uint64_t)5000000)  /* after which an unused connection is closed */
 #define FETCH_PROGRESS_US     ((uint64_t)20000000) /* without a byte, after which a request is given up */
+#define FETCH_STOP_US         ((uint64_t)5000000) /* a stream that was stopped and is still there costs the connection */
 #define FETCH_FILE_BLOCK      ((size_t)256 * 1024) /* handed to a worker at once */
 #define FETCH_FILE_BLOCKS_MAX 4                    /* on their way to the file at a time */
 

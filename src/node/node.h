@@ -34,6 +34,18 @@ struct sync_driver;
 struct fetcher;
 struct server;
 
+/* How long peers may take: the constants of serve.h, fetch.h and sync.h. Tests shorten them before anything is under
+ * way.
+ */
+struct node_patience {
+    uint64_t serve_stall_us;
+    uint64_t fetch_progress_us;
+    uint64_t fetch_stop_us;
+    uint64_t sync_first_byte_us;
+    uint64_t sync_progress_us;
+    uint64_t sync_linger_us;
+};
+
 /* How this store may write. Replaced as a whole by join(); readers copy it under `identity_lock`. */
 struct node_identity {
     struct kv_signer signer; /* secrets zero on a read-only store */
@@ -55,6 +67,7 @@ struct hkv_store {
     uint8_t incarnation[8];
     uint64_t anti_entropy_us;
     uint64_t max_value_bytes;
+    struct node_patience patience;
     bool allow_bad_clock;
     struct endpoint_id *trusted;
     size_t trusted_count;

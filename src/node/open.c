@@ -69,6 +69,14 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
 {
     store->anti_entropy_us = (uint64_t)o->anti_entropy_ms * 1000;
     store->max_value_bytes = o->max_value_bytes;
+    store->patience = (struct node_patience){
+        .serve_stall_us = SERVE_STALL_US,
+        .fetch_progress_us = FETCH_PROGRESS_US,
+        .fetch_stop_us = FETCH_STOP_US,
+        .sync_first_byte_us = SYNC_FIRST_BYTE_US,
+        .sync_progress_us = SYNC_PROGRESS_US,
+        .sync_linger_us = SYNC_LINGER_US,
+    };
     store->allow_bad_clock = o->allow_bad_clock;
     store->log = o->log;
     store->log_arg = o->log_arg;

@@ -17,10 +17,11 @@ struct answer {
     struct job job; /* first: the step under way */
     struct env_timer stall;
     struct server *server;
-    struct serve_conn *conn;
+    struct serve_conn *conn;         /* as long as there is a stream */
     struct transport_stream *stream; /* NULL once closed */
     enum answer_state state;
     bool working; /* a worker has it */
+    size_t mark;  /* bytes of the request, or queued, when `stall` was armed */
     struct buf request;
     struct blobs_provide provide;
     struct buf block;
@@ -29,9 +30,19 @@ struct answer {
     struct answer *next; /* waiting list */
 };
 
+/* A peer with connections. */
+struct serve_peer {
+    struct endpoint_id id;
+    size_t conns;
+    size_t active; /* answers that have a turn */
+};
+
 struct serve_conn {
     struct server *server;
+    struct serve_peer *peer;
     struct transport_conn *conn;
+    size_t answers;
+    bool closing; /* it made room: counted no more */
     struct serve_conn *next, **back;
 };
 
@@ -114,8 +125,10 @@ static void answer_start_step(struct answer *a)
 
 static void answer_stall_arm(struct answer *a)
 {
-    struct env *env = node_env(a->server->store);
-    env_timer_set(env, &a->stall, env_mono_us(env) + SERVE_STALL_US);
+    struct hkv_store *store = a->server->store;
+    struct env *env = node_env(store);
+    a->mark = a->state == ANSWER_READING ? a->request.len : transport_stream_queued(a->stream);
+    env_timer_set(env, &a->stall, env_mono_us(env) + store->patience.serve_stall_us);
 }
 
 static void check_closed(struct server *server)
@@ -140,11 +153,14 @@ static void answer_over(struct answer *a)
 {
     struct server *server = a->server;
     if (a->state == ANSWER_WAITING) answer_leave_list(a);
-    if (a->state == ANSWER_ACTIVE) server->active--;
+    if (a->state == ANSWER_ACTIVE) {
+        server->active--;
+        a->conn->peer->active--;
+    }
     server->request_bytes -= a->request.len;
     buf_fini(&a->request);
     a->state = ANSWER_OVER;
-    env_timer_cancel(node_env(server->store), &a->stall);
+    if (a->stream != NULL) answer_stall_arm(a);
     take_turns(server);
 }
 
@@ -152,7 +168,6 @@ static void answer_free_if_unused(struct answer *a)
 {
     struct server *server = a->server;
     if (a->stream != NULL || a->working) return;
-    if (a->state != ANSWER_OVER) answer_over(a);
     blobs_provide_fini(&a->provide, &server->source);
     buf_fini(&a->block);
     free(a);
@@ -170,7 +185,15 @@ static void answer_reset(struct answer *a, uint64_t code)
 static void stall_fired(struct env_timer *timer)
 {
     struct answer *a = (struct answer *)(void *)((char *)timer - offsetof(struct answer, stall));
-    answer_reset(a, BLOBS_CODE_LIMIT);
+    bool reading = a->state == ANSWER_READING;
+    size_t now = reading ? a->request.len : transport_stream_queued(a->stream);
+    size_t moved = reading ? now - a->mark : a->mark - now;
+    if (moved >= SERVE_PROGRESS_BYTES)
+        answer_stall_arm(a);
+    else if (a->state == ANSWER_OVER)
+        transport_conn_close(a->conn->conn, BLOBS_CODE_LIMIT, "a stream was left open");
+    else
+        answer_reset(a, BLOBS_CODE_LIMIT);
 }
 
 /* Worker. */
@@ -221,13 +244,22 @@ static void step_done(struct job *job)
     }
 }
 
+/* The first that waits and whose peer has turns left; NULL when there is none. */
+static struct answer *next_turn(struct server *server)
+{
+    struct answer *a = server->waiting;
+    while (a != NULL && a->conn->peer->active >= SERVE_ACTIVE_PER_PEER_MAX) a = a->next;
+    return a;
+}
+
 static void take_turns(struct server *server)
 {
-    while (server->active < SERVE_ACTIVE_MAX && server->waiting != NULL) {
-        struct answer *a = server->waiting;
+    struct answer *a;
+    while (server->active < SERVE_ACTIVE_MAX && (a = next_turn(server)) != NULL) {
         answer_leave_list(a);
         a->state = ANSWER_ACTIVE;
         server->active++;
+        a->conn->peer->active++;
         answer_start_step(a);
     }
 }
@@ -272,8 +304,6 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         answer_over(a);
     } else if (fin) {
         request_complete(a);
-    } else {
-        answer_stall_arm(a);
     }
 }
 
@@ -294,6 +324,10 @@ static void stream_closed(struct transport_stream *stream)
 {
     struct answer *a = transport_stream_user(stream);
     a->stream = NULL;
+    if (a->state != ANSWER_OVER) answer_over(a);
+    env_timer_cancel(node_env(a->server->store), &a->stall);
+    a->conn->answers--;
+    a->conn = NULL;
     answer_free_if_unused(a);
 }
 
@@ -330,6 +364,7 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     a->conn = c;
     a->stream = stream;
     server->answers++;
+    c->answers++;
     transport_stream_set(stream, &stream_events, a);
     answer_stall_arm(a);
     return true;
@@ -342,7 +377,8 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
     (void)err, (void)code, (void)why;
     *c->back = c->next;
     if (c->next != NULL) c->next->back = c->back;
-    server->conn_count--;
+    if (!c->closing) server->conn_count--;
+    if (--c->peer->conns == 0) free(c->peer);
     free(c);
     check_closed(server);
 }
@@ -350,11 +386,40 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
 static const struct transport_conn_events conn_events = {
     .opened = conn_opened, .stream = conn_stream, .closed = conn_closed};
 
+/* Closes the oldest connection on which nothing is asked. */
+static bool make_room(struct server *server)
+{
+    struct serve_conn *oldest = NULL;
+    for (struct serve_conn *c = server->conns; c != NULL; c = c->next)
+        if (c->answers == 0 && !c->closing) oldest = c;
+    if (oldest == NULL) return false;
+    oldest->closing = true;
+    server->conn_count--;
+    transport_conn_close(oldest->conn, 0, "idle");
+    return true;
+}
+
+static struct serve_peer *peer_get(const struct server *server, const struct endpoint_id *id)
+{
+    for (const struct serve_conn *c = server->conns; c != NULL; c = c->next)
+        if (endpoint_id_equal(&c->peer->id, id)) return c->peer;
+    struct serve_peer *peer = calloc(1, sizeof *peer);
+    if (peer != NULL) peer->id = *id;
+    return peer;
+}
+
 bool server_accept(struct server *server, struct transport_conn *conn)
 {
-    if (server->closed_done != NULL || server->conn_count >= SERVE_CONNS_MAX) return false;
+    if (server->closed_done != NULL) return false;
+    if (server->conn_count >= SERVE_CONNS_MAX && !make_room(server)) return false;
     struct serve_conn *c = calloc(1, sizeof *c);
     if (c == NULL) return false;
+    c->peer = peer_get(server, transport_conn_peer(conn));
+    if (c->peer == NULL) {
+        free(c);
+        return false;
+    }
+    c->peer->conns++;
     c->server = server;
     c->conn = conn;
     c->next = server->conns;

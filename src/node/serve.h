@@ -16,8 +16,15 @@
     1024                      /* requests in hand, over all connections; more are reset with code 2, come back later   \
                                */
 #define SERVE_ACTIVE_MAX   32 /* of these, being answered; the others wait their turn */
-#define SERVE_REQUESTS_MAX ((size_t)16 << 20)   /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
-#define SERVE_STALL_US     ((uint64_t)30000000) /* a peer that sends or takes nothing for so long loses the stream */
+#define SERVE_REQUESTS_MAX ((size_t)16 << 20) /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
+#define SERVE_ACTIVE_PER_PEER_MAX                                                                                      \
+    8 /* of one peer; so that the slow ones leave turns to others                                                      \
+       */
+
+/* A peer that sends or takes less than so many bytes for so long loses the stream; one that leaves the rest of an ended
+ * stream open for as long loses the connection. */
+#define SERVE_STALL_US       ((uint64_t)30000000)
+#define SERVE_PROGRESS_BYTES ((size_t)16 * 1024)
 
 HKV_CHECK enum hkv_err server_new(struct hkv_store *store, struct server **out);
 void server_free(struct server *server);
@@ -25,7 +32,8 @@ void server_free(struct server *server);
 /* Ends every answer; `done(arg)` once nothing is left. */
 void server_close(struct server *server, void (*done)(void *arg), void *arg);
 
-/* A connection for FETCH_ALPN was accepted. False: no room. */
+/* A connection for FETCH_ALPN was accepted. When there are SERVE_CONNS_MAX, the oldest idle one makes room. False:
+ * there is none. */
 bool server_accept(struct server *server, struct transport_conn *conn);
 
 #endif
