@@ -262,7 +262,7 @@ def kill_during_value(world, source, sink, victim_name):
         source.put_file(f"long/{attempt}", path)
         source.flush()
         files[f"long/{attempt}"] = path
-        unfinished = kill_while_missing(world, sink, victim_name, source.entry_count())
+        unfinished = kill_while_missing(world, sink, victim_name, f"long/{attempt}")
         world.settle()
         for key, written in files.items():
             got = world.folder / "got"
@@ -274,15 +274,15 @@ def kill_during_value(world, source, sink, victim_name):
     raise InteropError("the value was there each time before the kill")
 
 
-def kill_while_missing(world, sink, victim_name, entries):
-    """Kills the victim when the sink knows the entry but not yet the value. False when it was too late for that."""
+def kill_while_missing(world, sink, victim_name, key):
+    """Kills the victim when the sink knows the key's entry but not yet its value. False when it was too late for that."""
     victim = getattr(world, victim_name)
 
     def entry_arrived():
         world.dialler.dial(world.dialled)
-        return sink.entry_count() >= entries
+        return sink.history(key)
 
-    wait_until("the entry arrives", entry_arrived, SETTLE_DEADLINE_S, interval_s=0.002)
+    wait_until(f"the entry of {key} arrives", entry_arrived, SETTLE_DEADLINE_S, interval_s=0.002)
     missing_before = sink.values_missing()
     victim.kill()
     if victim is not sink:
