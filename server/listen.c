@@ -70,7 +70,7 @@ static bool remove_stale(const char *path, char *error, size_t error_bytes)
 
 static bool set_group(const char *path, const char *group, char *error, size_t error_bytes)
 {
-    /* Before there are threads. cppcheck-suppress getgrnamCalled */
+    /* cppcheck-suppress getgrnamCalled ; before there are threads */
     const struct group *entry = getgrnam(group);
     if (!entry) {
         snprintf(error, error_bytes, "--socket-group %s: there is no such group", group);

@@ -16,7 +16,7 @@ const char *environment(const char *name)
 char *home_path(const char *rest)
 {
     const char *home = environment("HOME");
-    /* Before there are threads. cppcheck-suppress getpwuidCalled */
+    /* cppcheck-suppress getpwuidCalled ; before there are threads */
     const struct passwd *user = home ? NULL : getpwuid(getuid());
     if (!home) home = user && user->pw_dir ? user->pw_dir : "/";
     char *path;
