@@ -150,7 +150,8 @@ HKV_CHECK enum hkv_err kv_propose_stamp(struct kv *kv, struct slice document_key
 
 /* Stores a local write. When the key moved on since the stamp was proposed, the entry is stamped and signed again with
  * `signer`. `w->entry` is as stored afterwards. The write is part of the open transaction: durable after kv_commit().
- * Errors: HKV_E_CONFLICT, HKV_E_STAMP_AHEAD, HKV_E_LIMIT (disk budget). replica */
+ * Errors: HKV_E_CONFLICT, HKV_E_STAMP_AHEAD, HKV_E_LIMIT (disk budget), HKV_E_NAMESPACE (the file was sealed before a
+ * kv_reset). replica */
 HKV_CHECK enum hkv_err kv_write(struct kv *kv, struct kv_write *w, const struct kv_signer *signer);
 
 /* ------------------------------------------------------------------------------------------------ value files */
