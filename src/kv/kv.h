@@ -257,7 +257,8 @@ HKV_CHECK enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_
 
 /* Shown keys of one class in byte order: those beginning with `prefix` (a user-key or record-name prefix), after
  * `after` (a key; empty: from the start). Calls `visit` until it returns false; values longer than `value_max` are not
- * loaded. One snapshot. any */
+ * loaded. One snapshot, on a connection that is taken meanwhile: `visit` must
+ * not call back into kv. any */
 HKV_CHECK enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix, struct slice after,
                                enum kv_want want, uint64_t value_max, bool (*visit)(void *arg, struct kv_item *item),
                                void *arg);
