@@ -1,5 +1,6 @@
 #include "server/config.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -160,6 +161,7 @@ static bool set_one(struct config *config, const struct setting *setting, const 
                     char *error)
 {
     void *slot = (char *)config + setting->offset;
+    assert(text || setting->kind == KIND_SWITCH);
     switch (setting->kind) {
     case KIND_TEXT:
         return set_text(slot, text, strlen(text), error);

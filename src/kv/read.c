@@ -402,7 +402,7 @@ enum hkv_err kv_blob_open(struct kv *kv, const struct hash *hash, struct kv_blob
     TRY(kv_reader_take(kv, &reader));
     enum hkv_err err = HKV_E_NOT_FOUND;
     for (int i = 0; i < OPEN_TRIES && err == HKV_E_NOT_FOUND; i++) {
-        bool row;
+        bool row = false;
         err = open_once(kv, &reader->db, hash, out, &row);
         if (err != HKV_OK) {
             kv_blob_close(out);

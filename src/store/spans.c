@@ -413,9 +413,10 @@ static enum hkv_err walk(struct spans *s, struct slice from, struct slice to, ui
         }
         struct fingerprint print;
         err = db_column_id(s->db, q, 1, print.bytes);
+        if (err != HKV_OK) break;
         fingerprint_xor(&sum->xor, &print);
         sum->count++;
-        if (err == HKV_OK && last && sum->count == max) err = buf_assign(last, id);
+        if (last && sum->count == max) err = buf_assign(last, id);
     }
     sqlite3_reset(q);
     return err;
@@ -525,7 +526,7 @@ static enum hkv_err cut_long(struct spans *s, struct run *r, struct slice id, co
     if (err == HKV_OK && last) {
         err = cut(s, r, separator(buf_slice(&left), id), &tail);
     } else if (err == HKV_OK) {
-        struct span_sum head;
+        struct span_sum head = {0};
         err = walk(s, run_first(r), (struct slice){0}, r->own.count / 2, &head, &left, &right);
         if (err == HKV_OK && right.len == 0)
             err = error_set(HKV_E_CORRUPT, "%s: the table span counts more entries than there are", s->db->path);
