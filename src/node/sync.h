@@ -12,15 +12,16 @@
 
 #include "node/node.h"
 
-#define SYNC_ALPN             "/iroh-sync/1"
-#define SYNC_SESSIONS_MAX     64                   /* accepted ones at a time */
-#define SYNC_FIRST_BYTE_US    ((uint64_t)10000000) /* from the connection to the peer's first message */
-#define SYNC_PROGRESS_US      ((uint64_t)60000000) /* without a byte either way */
-#define SYNC_LINGER_US        ((uint64_t)5000000)  /* from our FIN to the peer's */
-#define SYNC_BACKOFF_FIRST_US ((uint64_t)250000)
-#define SYNC_BACKOFF_MAX_US   ((uint64_t)30000000)
-#define SYNC_WRITE_DELAY_US   ((uint64_t)20000)  /* from a local write to a session with a member */
-#define SYNC_FOREIGN_DELAY_US ((uint64_t)200000) /* … with a peer for whom a session is costly */
+#define SYNC_ALPN                  "/iroh-sync/1"
+#define SYNC_SESSIONS_MAX          64                   /* accepted ones at a time */
+#define SYNC_SESSIONS_PER_PEER_MAX 4                    /* … of one peer: one counts, the others are dead or ending */
+#define SYNC_FIRST_BYTE_US         ((uint64_t)10000000) /* from the connection to the peer's first message */
+#define SYNC_PROGRESS_US           ((uint64_t)60000000) /* without a byte either way */
+#define SYNC_LINGER_US             ((uint64_t)5000000)  /* from our FIN to the peer's */
+#define SYNC_BACKOFF_FIRST_US      ((uint64_t)250000)
+#define SYNC_BACKOFF_MAX_US        ((uint64_t)30000000)
+#define SYNC_WRITE_DELAY_US        ((uint64_t)20000)  /* from a local write to a session with a member */
+#define SYNC_FOREIGN_DELAY_US      ((uint64_t)200000) /* … with a peer for whom a session is costly */
 
 HKV_CHECK enum hkv_err sync_driver_new(struct hkv_store *store, struct sync_driver **out);
 void sync_driver_free(struct sync_driver *driver);

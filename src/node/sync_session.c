@@ -16,6 +16,11 @@ static struct env *env_of(const struct sync_session *s)
     return node_env(s->driver->store);
 }
 
+static const struct node_patience *patience(const struct sync_session *s)
+{
+    return &s->driver->store->patience;
+}
+
 static void arm(struct sync_session *s, uint64_t delay_us)
 {
     env_timer_set(env_of(s), &s->timer, env_mono_us(env_of(s)) + delay_us);
@@ -66,9 +71,17 @@ static void screened_back(struct job *job)
     perform_all(s);
 }
 
+/* A session outlives hkv_join() by a moment, and must not show the new namespace to a peer of the old one. */
+static enum hkv_err check_namespace(const struct sync_session *s, struct docs_replica *replica)
+{
+    if (namespace_id_equal(&s->docs.namespace, replica->ops->namespace(replica))) return HKV_OK;
+    return error_set(HKV_E_NAMESPACE, "this store joined another namespace meanwhile");
+}
+
 static enum hkv_err screen_apply(struct commit_task *task, struct kv *kv)
 {
     struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, screen));
+    TRY(check_namespace(s, kv_docs(kv)));
     docs_batch_screen(s->screening, kv_docs(kv));
     return HKV_OK; /* a failure is in the batch's answer */
 }
@@ -103,6 +116,7 @@ static enum hkv_err apply_apply(struct commit_task *task, struct kv *kv)
     struct sync_session *s = (struct sync_session *)(void *)((char *)task - offsetof(struct sync_session, apply));
     bool done;
     if (task->retried) return error_set(HKV_E_DISK, "the transaction that held this session's entries was lost");
+    TRY(check_namespace(s, kv_docs(kv)));
     docs_reconcile_step(&s->reconcile, kv_docs(kv), s->applying, &done);
     if (s->applying->answer.err != HKV_OK) {
         error_restore(&s->applying->answer.why);
@@ -124,7 +138,7 @@ static void decide(struct sync_session *s, const struct namespace_id *namespace)
 {
     enum docs_abort_reason reason;
     if (sync_admit(s, namespace, &reason)) {
-        arm(s, SYNC_PROGRESS_US);
+        arm(s, patience(s)->sync_progress_us);
         docs_session_allow(&s->docs);
     } else {
         docs_session_refuse(&s->docs, reason);
@@ -150,7 +164,7 @@ static void end(struct sync_session *s)
     if (s->role == DOCS_DIALLER && (s->finished || s->stream == NULL))
         transport_conn_close(s->conn, 0, "");
     else
-        arm(s, SYNC_LINGER_US);
+        arm(s, patience(s)->sync_linger_us);
 }
 
 static void perform(struct sync_session *s, struct docs_effect *effect)
@@ -181,7 +195,7 @@ static void perform(struct sync_session *s, struct docs_effect *effect)
         return;
     case DOCS_EFFECT_SEND:
         if (s->stream == NULL || transport_stream_write(s->stream, &effect->bytes) != HKV_OK) buf_fini(&effect->bytes);
-        arm(s, SYNC_PROGRESS_US);
+        arm(s, patience(s)->sync_progress_us);
         return;
     case DOCS_EFFECT_FINISH:
         if (s->stream != NULL) transport_stream_finish(s->stream);
@@ -225,7 +239,7 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         transport_stream_consumed(stream, bytes.len);
         return;
     }
-    if (s->peer != NULL) arm(s, SYNC_PROGRESS_US);
+    if (s->peer != NULL) arm(s, patience(s)->sync_progress_us);
     if (bytes.len > 0) docs_session_feed(&s->docs, bytes);
     if (fin) docs_session_feed_end(&s->docs);
     perform_all(s);
@@ -234,7 +248,7 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
 static void stream_writable(struct transport_stream *stream)
 {
     struct sync_session *s = transport_stream_user(stream);
-    if (!s->ended) arm(s, SYNC_PROGRESS_US);
+    if (!s->ended) arm(s, patience(s)->sync_progress_us);
 }
 
 static void stream_finished(struct transport_stream *stream)
@@ -288,7 +302,7 @@ static void conn_opened(struct transport_conn *conn)
         sync_session_abort(s, err);
         return;
     }
-    arm(s, SYNC_PROGRESS_US);
+    arm(s, patience(s)->sync_progress_us);
     perform_all(s);
 }
 
@@ -335,7 +349,7 @@ static void timer_fired(struct env_timer *timer)
         return;
     }
     if (docs_session_is_busy(&s->docs)) {
-        arm(s, SYNC_PROGRESS_US);
+        arm(s, patience(s)->sync_progress_us);
         return;
     }
     (void)error_set(HKV_E_TIMEOUT, "the peer sent nothing for too long");
@@ -387,14 +401,23 @@ enum hkv_err sync_session_dial(struct sync_driver *driver, struct peer *peer)
     return HKV_OK;
 }
 
+static size_t accepted_from(const struct sync_driver *driver, const struct endpoint_id *peer)
+{
+    size_t count = 0;
+    for (const struct sync_session *s = driver->sessions; s != NULL; s = s->next)
+        count += s->role == DOCS_ACCEPTOR && endpoint_id_equal(&s->peer_id, peer);
+    return count;
+}
+
 bool sync_accept(struct sync_driver *driver, struct transport_conn *conn)
 {
     if (driver->closing || driver->accepted_count >= SYNC_SESSIONS_MAX) return false;
+    if (accepted_from(driver, transport_conn_peer(conn)) >= SYNC_SESSIONS_PER_PEER_MAX) return false;
     struct sync_session *s = session_new(driver, DOCS_ACCEPTOR, transport_conn_peer(conn));
     if (s == NULL) return false;
     driver->accepted_count++;
     s->conn = conn;
     transport_conn_set(conn, &conn_events, s);
-    arm(s, SYNC_FIRST_BYTE_US);
+    arm(s, patience(s)->sync_first_byte_us);
     return true;
 }

@@ -359,3 +359,13 @@ size_t raw_resident_bytes(void)
     if (file != NULL) (void)fclose(file);
     return kib * 1024;
 }
+
+void raw_expect_growth(size_t before, size_t limit)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    (void)before, (void)limit;
+#else
+    size_t now = raw_resident_bytes();
+    if (now > before + limit) fail_msg("memory grew by %zu KiB, allowed are %zu", (now - before) >> 10, limit >> 10);
+#endif
+}

@@ -22,8 +22,8 @@ struct raw_stream {
     uint64_t received;
     bool fin, reset, stopped, closed, finished;
     uint64_t reset_code, stop_code;
-    bool hold;     /* what arrives is neither kept nor consumed */
-    int step;      /* the test's */
+    bool hold; /* what arrives is neither kept nor consumed */
+    int step;  /* the test's */
 };
 
 struct raw_conn {
@@ -101,7 +101,9 @@ void raw_fingerprint_all(struct buf *out, const struct namespace_id *namespace, 
 void raw_push_values(struct raw *raw, struct hkv_store *store, const struct raw_signer *signer, size_t value_count,
                      struct slice values);
 
-/* The resident memory of this process in bytes. */
+/* The resident memory of this process in bytes; and that it has grown by `limit` at most since, which sanitizers, with
+ * their own books, are not held to. */
 size_t raw_resident_bytes(void);
+void raw_expect_growth(size_t before, size_t limit);
 
 #endif
