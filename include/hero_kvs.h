@@ -216,8 +216,8 @@ struct hkv_value {
 HKV_API enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out);
 HKV_API void hkv_value_free(struct hkv_value *value);
 
-/* As hkv_get, but reads a value only when it has at most `max_bytes`; of a longer one it tells length, version and expiry, with
- * `data` NULL. Errors: as hkv_get. */
+/* As hkv_get, but reads a value only when it has at most `max_bytes`; of a longer one it tells length, version and
+ * expiry, with `data` NULL. Errors: as hkv_get. */
 HKV_API enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
                                   struct hkv_value *out);
 

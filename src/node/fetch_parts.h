@@ -44,7 +44,7 @@ struct fetch_peer {
     struct endpoint_id id;
     struct transport_conn *conn; /* NULL: none now */
     bool opened;
-    bool useful; /* this connection has brought something */
+    bool useful;            /* this connection has brought something */
     uint64_t dead_until_us; /* monotonic: not dialled before */
     struct env_timer idle;
     struct fetch_items waiting;
