@@ -95,7 +95,8 @@ enum hkv_err db_open(const struct db_config *config, struct db *out)
     *out = (struct db){.path = config->path};
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     if (config->writer) flags |= SQLITE_OPEN_CREATE;
-    int code = sqlite3_open_v2(config->path, &out->handle, flags, config->vfs);
+    const char *vfs = config->vfs ? config->vfs : DB_VFS_DEFAULT;
+    int code = sqlite3_open_v2(config->path, &out->handle, flags, vfs);
     if (code != SQLITE_OK) return db_error(out, code, "opening");
     return db_configure(out, config);
 }
