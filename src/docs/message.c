@@ -8,8 +8,18 @@
 #define STATUS_COMPLETE 0
 
 /* Smallest encodings, to refuse a count that the frame cannot hold. */
-#define VALUE_BYTES_MIN (2 * SIGNATURE_BYTES + 1 + ENTRY_ID_MIN + 1 + ID_BYTES + 1 + 1)
-#define PART_BYTES_MIN  (1 + 2 * (1 + ENTRY_ID_MIN) + 2)
+#define FRONT_BYTES_MIN 2
+#define ID_BYTES_MIN(d) ((d)->encoding == DOCS_ENCODING_COMPACT ? FRONT_BYTES_MIN : 1 + ENTRY_ID_MIN)
+
+static uint32_t value_bytes_min(const struct docs_decoder *d)
+{
+    return 2 * SIGNATURE_BYTES + ID_BYTES_MIN(d) + 1 + ID_BYTES + 1 + 1;
+}
+
+static uint32_t part_bytes_min(const struct docs_decoder *d)
+{
+    return 1 + 2 * ID_BYTES_MIN(d) + 2;
+}
 
 void docs_decoder_init(struct docs_decoder *d)
 {
@@ -21,6 +31,7 @@ void docs_decoder_fini(struct docs_decoder *d)
     buf_fini(&d->in);
     buf_fini(&d->x);
     buf_fini(&d->y);
+    docs_front_fini(&d->front);
     docs_batch_free(d->batch);
     *d = (struct docs_decoder){0};
 }
@@ -83,8 +94,10 @@ static enum hkv_err read_message(struct docs_decoder *d, struct postcard_reader 
 static enum hkv_err read_part_count(struct docs_decoder *d, struct postcard_reader *r)
 {
     TRY(postcard_read_length(r, DOCS_FRAME_PARTS_MAX, &d->parts_left));
-    if (d->parts_left > d->frame_left / PART_BYTES_MIN + 1)
+    if (d->parts_left > d->frame_left / part_bytes_min(d) + 1)
         return error_set(HKV_E_PEER_PROTOCOL, "%zu parts do not fit into %u bytes", d->parts_left, d->frame_left);
+    d->front.namespace = d->namespace;
+    docs_front_restart(&d->front);
     d->state = d->parts_left > 0 ? DOCS_AT_PART : DOCS_AT_END;
     return HKV_OK;
 }
@@ -97,6 +110,38 @@ static enum hkv_err read_bound(struct postcard_reader *r, struct slice *out)
                      ENTRY_ID_MIN);
 }
 
+/* The two bounds of a part in either encoding, before the whole part is known to be here. */
+struct bounds {
+    struct docs_range range;   /* iroh's: borrowed from the input */
+    struct docs_front_id x, y; /* compact */
+};
+
+static enum hkv_err read_bounds(const struct docs_decoder *d, struct postcard_reader *r, struct bounds *out)
+{
+    if (d->encoding == DOCS_ENCODING_COMPACT) {
+        TRY(docs_front_read(r, &out->x));
+        return docs_front_read(r, &out->y);
+    }
+    TRY(read_bound(r, &out->range.x));
+    return read_bound(r, &out->range.y);
+}
+
+/* Keeps them in x and y. */
+static enum hkv_err take_bounds(struct docs_decoder *d, const struct bounds *bounds, struct docs_range *out)
+{
+    if (d->encoding == DOCS_ENCODING_COMPACT) {
+        TRY(docs_front_take_bound(&d->front, bounds->x));
+        TRY(buf_assign(&d->x, buf_slice(&d->front.last)));
+        TRY(docs_front_take_bound(&d->front, bounds->y));
+        TRY(buf_assign(&d->y, buf_slice(&d->front.last)));
+    } else {
+        TRY(buf_assign(&d->x, bounds->range.x));
+        TRY(buf_assign(&d->y, bounds->range.y));
+    }
+    *out = (struct docs_range){buf_slice(&d->x), buf_slice(&d->y)};
+    return HKV_OK;
+}
+
 static void end_part(struct docs_decoder *d)
 {
     d->parts_left--;
@@ -107,14 +152,15 @@ static void end_part(struct docs_decoder *d)
 static enum hkv_err read_part(struct docs_decoder *d, struct postcard_reader *r)
 {
     uint32_t kind;
+    struct bounds bounds;
     struct docs_range range;
     struct docs_part *part;
     TRY(postcard_read_variant(r, 2, &kind));
-    TRY(read_bound(r, &range.x));
-    TRY(read_bound(r, &range.y));
+    TRY(read_bounds(d, r, &bounds));
     if (kind == DOCS_PART_FINGERPRINT) {
         struct fingerprint fp;
         TRY(postcard_read_raw(r, fp.bytes, ID_BYTES));
+        TRY(take_bounds(d, &bounds, &range));
         d->frame_bounds += range.x.len + range.y.len;
         if (d->frame_bounds > DOCS_BOUNDS_BYTES_MAX)
             return error_set(HKV_E_PEER_PROTOCOL, "the ranges of one message take more than %u bytes",
@@ -126,10 +172,9 @@ static enum hkv_err read_part(struct docs_decoder *d, struct postcard_reader *r)
         return HKV_OK;
     }
     TRY(postcard_read_length(r, DOCS_FRAME_BYTES_MAX, &d->values_left));
-    if (d->values_left > d->frame_left / VALUE_BYTES_MIN)
+    if (d->values_left > d->frame_left / value_bytes_min(d))
         return error_set(HKV_E_PEER_PROTOCOL, "%zu entries do not fit into %u bytes", d->values_left, d->frame_left);
-    TRY(buf_assign(&d->x, range.x));
-    TRY(buf_assign(&d->y, range.y));
+    TRY(take_bounds(d, &bounds, &range));
     TRY(docs_batch_add_part(d->batch, DOCS_PART_ITEM, range, &part));
     part->begins = true;
     d->state = d->values_left > 0 ? DOCS_AT_VALUE : DOCS_AT_HAVE_LOCAL;
@@ -145,13 +190,37 @@ static enum hkv_err continue_item(struct docs_decoder *d)
                                &part);
 }
 
+/* A SignedEntry with such an id. Namespace, author and key are known after take_entry_id(). */
+static enum hkv_err read_compact_entry(struct postcard_reader *r, struct entry *out, struct docs_front_id *id)
+{
+    TRY(postcard_read_raw(r, out->author_signature.bytes, SIGNATURE_BYTES));
+    TRY(postcard_read_raw(r, out->namespace_signature.bytes, SIGNATURE_BYTES));
+    TRY(docs_front_read(r, id));
+    TRY(postcard_read_u64(r, &out->record.length_bytes));
+    TRY(postcard_read_raw(r, out->record.hash.bytes, ID_BYTES));
+    return postcard_read_u64(r, &out->record.stamp_us);
+}
+
+static enum hkv_err take_entry_id(struct docs_decoder *d, struct docs_front_id id, struct entry *e)
+{
+    TRY(docs_front_take_id(&d->front, id));
+    struct slice whole = buf_slice(&d->front.last);
+    memcpy(e->namespace.bytes, whole.data, ID_BYTES);
+    memcpy(e->author.bytes, whole.data + ID_BYTES, ID_BYTES);
+    e->key = slice_part(whole, ENTRY_ID_MIN, SIZE_MAX);
+    return HKV_OK;
+}
+
 static enum hkv_err read_value(struct docs_decoder *d, struct postcard_reader *r)
 {
     struct entry e;
+    struct docs_front_id id;
+    bool is_compact = d->encoding == DOCS_ENCODING_COMPACT;
     uint32_t status;
     struct docs_value *value;
-    TRY(entry_decode(r, &e));
+    TRY(is_compact ? read_compact_entry(r, &e, &id) : entry_decode(r, &e));
     TRY(postcard_read_variant(r, STATUS_COUNT, &status));
+    if (is_compact) TRY(take_entry_id(d, id, &e));
     TRY(continue_item(d));
     TRY(docs_batch_add_value(d->batch, &e, &value));
     if (!namespace_id_equal(&e.namespace, &d->namespace) || !record_is_consistent(&e.record))
@@ -310,11 +379,21 @@ enum hkv_err docs_write_abort(struct buf *out, enum docs_abort_reason reason)
     return write_frame(out, slice_of(head, sizeof head), (struct slice){0});
 }
 
-enum hkv_err docs_write_pull(struct buf *out, struct slice x, struct slice y)
+enum hkv_err docs_write_bounds(struct buf *out, struct docs_front *front, enum docs_part_kind kind,
+                               struct docs_range range)
 {
-    TRY(postcard_write_varint(out, DOCS_PART_ITEM));
-    TRY(postcard_write_bytes(out, x));
-    TRY(postcard_write_bytes(out, y));
+    TRY(postcard_write_varint(out, (uint64_t)kind));
+    if (front != NULL) {
+        TRY(docs_front_write_bound(front, range.x, out));
+        return docs_front_write_bound(front, range.y, out);
+    }
+    TRY(postcard_write_bytes(out, range.x));
+    return postcard_write_bytes(out, range.y);
+}
+
+enum hkv_err docs_write_pull(struct buf *out, struct docs_front *front, struct docs_range range)
+{
+    TRY(docs_write_bounds(out, front, DOCS_PART_ITEM, range));
     TRY(postcard_write_varint(out, 0));
     return postcard_write_bool(out, false);
 }

@@ -1,8 +1,11 @@
-/* Frames and messages of `/iroh-sync/1` (docs.md 4.3, 5.2, 5.3), written whole and read as a stream.
+/* Frames and messages of `/iroh-sync/1` (docs.md 4.3, 5.2, 5.3) and `/hkv-sync/1`, written whole and read as a stream.
  *
  *   frame    length u32 big-endian, at most 2^30, then that many bytes of postcard
  *   message  00 Init { namespace[32], parts } | 01 Sync (parts) | 02 Abort { reason }
  *   parts    varint n, n × ( 00 x y fingerprint[32] | 01 x y varint m, m × (SignedEntry, status) have_local )
+ *
+ * x, y and the ids of entries are bytes with their length; in the compact encoding they are written as front.h says, in
+ * the order in which they stand in the frame, and all else stays the same.
  *
  * A frame may hold a million entries, so the decoder keeps no frame: it hands out batches as the bytes come in, and
  * holds no more than one element and one batch itself. It checks form and limits, the namespace of entries and the
@@ -11,6 +14,7 @@
 #define HKV_DOCS_MESSAGE_H
 
 #include "docs/batch.h"
+#include "docs/front.h"
 
 enum docs_message_kind {
     DOCS_MESSAGE_INIT,
@@ -52,6 +56,7 @@ enum docs_decoder_state {
 };
 
 struct docs_decoder {
+    enum docs_encoding encoding;   /* set before the first byte */
     struct namespace_id namespace; /* entries of another are marked malformed; of an Init, the one it names */
     struct buf in;                 /* bytes fed and not yet decoded */
     size_t consumed;               /* bytes decoded since the last docs_decoder_consumed() */
@@ -59,8 +64,9 @@ struct docs_decoder {
     enum docs_decoder_state state;
     uint32_t frame_left; /* bytes of the frame not yet decoded */
     size_t parts_left, values_left;
-    size_t frame_bounds; /* bytes of bounds of fingerprints in this frame */
-    struct buf x, y;     /* bounds of the item that is being read */
+    size_t frame_bounds;     /* bytes of bounds of fingerprints in this frame */
+    struct buf x, y;         /* bounds of the part that is being read */
+    struct docs_front front; /* compact: the ids of this frame */
     struct docs_batch *batch;
     uint64_t frame_values;
     uint32_t frame_fingerprints, frame_pulls;
@@ -90,7 +96,12 @@ HKV_CHECK enum hkv_err docs_write_init(struct buf *out, const struct namespace_i
 HKV_CHECK enum hkv_err docs_write_sync(struct buf *out, uint32_t part_count, struct slice parts);
 HKV_CHECK enum hkv_err docs_write_abort(struct buf *out, enum docs_abort_reason reason);
 
+/* Appends what each part begins with. `front`: of the frame in the compact encoding; NULL in iroh's.
+ * Errors: HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err docs_write_bounds(struct buf *out, struct docs_front *front, enum docs_part_kind kind,
+                                         struct docs_range range);
+
 /* Appends the part that asks for everything in a range, having nothing there. Errors: HKV_E_NOMEM. */
-HKV_CHECK enum hkv_err docs_write_pull(struct buf *out, struct slice x, struct slice y);
+HKV_CHECK enum hkv_err docs_write_pull(struct buf *out, struct docs_front *front, struct docs_range range);
 
 #endif

@@ -42,10 +42,17 @@ bool docs_range_ends_with(struct docs_range range, struct docs_range tail)
     return order < 0 ? from_x && below_y : order == 0 || from_x || below_y;
 }
 
-size_t docs_separator_bytes(struct slice u, struct slice v)
+size_t docs_differing_at(struct slice u, struct slice v)
 {
-    assert(u.len >= ENTRY_ID_MIN && slice_compare(u, v) < 0);
+    assert(slice_compare(u, v) < 0);
     size_t shared = 0;
     while (shared < u.len && u.data[shared] == v.data[shared]) shared++;
+    return shared;
+}
+
+size_t docs_separator_bytes(struct slice u, struct slice v)
+{
+    assert(u.len >= ENTRY_ID_MIN);
+    size_t shared = docs_differing_at(u, v);
     return shared + 1 < ENTRY_ID_MIN ? ENTRY_ID_MIN : shared + 1;
 }

@@ -37,6 +37,9 @@ static inline bool docs_range_is_all(struct docs_range range)
     return slice_equal(range.x, range.y);
 }
 
+/* The first byte in which `v` differs from `u` below it, or the one after all of `u`. */
+size_t docs_differing_at(struct slice u, struct slice v);
+
 /* Length of the shortest prefix of `v`, at least ENTRY_ID_MIN bytes, that is above `u` (docs.md 4.7): a bound between
  * the two neighbours. `u` below `v`, both ids. */
 size_t docs_separator_bytes(struct slice u, struct slice v);

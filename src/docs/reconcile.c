@@ -14,6 +14,14 @@ struct docs_config docs_config_default(uint64_t seed)
     };
 }
 
+void docs_config_set_encoding(struct docs_config *config, enum docs_encoding encoding)
+{
+    bool is_compact = encoding == DOCS_ENCODING_COMPACT;
+    config->encoding = encoding;
+    config->split_ways = is_compact ? DOCS_COMPACT_SPLIT_WAYS : DOCS_SPLIT_WAYS;
+    config->late_values = is_compact;
+}
+
 void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *config, const struct endpoint_id *peer)
 {
     assert(config->split_ways >= 2 && config->split_ways <= DOCS_SPLIT_WAYS_MAX);
@@ -22,7 +30,15 @@ void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *c
     assert(config->received_max >= config->split_values);
     *rec = (struct docs_reconcile){.config = *config, .origin = {.peer = *peer}};
     docs_reply_init(&rec->reply, &config->frame, config->seed);
+    rec->reply.encoding = config->encoding;
     docs_set_init(&rec->received, config->seed);
+}
+
+void docs_reconcile_set_encoding(struct docs_reconcile *rec, enum docs_encoding encoding)
+{
+    assert(!rec->had_frame && rec->reply.part_count == 0);
+    docs_config_set_encoding(&rec->config, encoding);
+    rec->reply.encoding = encoding;
 }
 
 void docs_reconcile_fini(struct docs_reconcile *rec)
@@ -580,6 +596,7 @@ void docs_reconcile_step(struct docs_reconcile *rec, struct docs_replica *replic
     *done = batch->answer.err != HKV_OK;
     if (*done) return;
     rec->units = DOCS_STEP_UNITS;
+    rec->reply.front.namespace = *replica->ops->namespace(replica);
     enum hkv_err err = step(rec, replica, batch, done);
     if (err != HKV_OK) {
         batch->answer.err = err;

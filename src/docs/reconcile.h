@@ -21,8 +21,10 @@
 #include "docs/reply.h"
 
 struct docs_config {
+    enum docs_encoding encoding;
     uint32_t split_ways;   /* ≥ 2, ≤ DOCS_SPLIT_WAYS_MAX */
     uint32_t split_values; /* ≥ 1, ≤ DOCS_SPLIT_VALUES_MAX */
+    bool late_values;      /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
     bool exact_bounds;     /* split at existing ids, as upstream does; else at shortest separators */
     struct docs_frame_limits frame;
     size_t received_max; /* ≥ any peer's split_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
@@ -32,8 +34,11 @@ struct docs_config {
 #define DOCS_SPLIT_WAYS_MAX   32
 #define DOCS_SPLIT_VALUES_MAX 32
 
-/* What we use with every peer: limits.h. */
+/* What we use with every peer of iroh's encoding: limits.h. */
 struct docs_config docs_config_default(uint64_t seed);
+
+/* Sets the encoding, and the ways to split that cost least with it. */
+void docs_config_set_encoding(struct docs_config *config, enum docs_encoding encoding);
 
 struct docs_head {
     struct author_id author;
@@ -114,6 +119,10 @@ struct docs_reconcile {
 
 void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *config, const struct endpoint_id *peer);
 void docs_reconcile_fini(struct docs_reconcile *rec);
+
+/* How replies are written and split, when it is known only after docs_reconcile_init(): docs_config_set_encoding() on
+ * the session's configuration. Before the first batch, on any thread. */
+void docs_reconcile_set_encoding(struct docs_reconcile *rec, enum docs_encoding encoding);
 
 /* Works on the batch for about 5 ms. `*done`: the answer is complete (failed steps too: see answer.err); otherwise call
  * it again, in a later job and another transaction if you like. */

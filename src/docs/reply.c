@@ -1,6 +1,6 @@
 #include "docs/reply.h"
 
-#include "docs/batch.h"
+#include "docs/message.h"
 
 /* Content status of a value on the wire (docs.md 2.5). */
 enum {
@@ -20,6 +20,9 @@ void docs_reply_fini(struct docs_reply *reply)
     buf_fini(&reply->pull_x);
     buf_fini(&reply->pull_y);
     buf_fini(&reply->item_values);
+    buf_fini(&reply->item_first_id);
+    docs_front_fini(&reply->front);
+    docs_front_fini(&reply->item_front);
     docs_set_fini(&reply->sent);
     for (size_t i = 0; i < 2; i++) {
         buf_fini(&reply->rests[i].x);
@@ -30,6 +33,7 @@ void docs_reply_fini(struct docs_reply *reply)
 void docs_reply_clear(struct docs_reply *reply)
 {
     buf_clear(&reply->parts);
+    docs_front_restart(&reply->front);
     buf_clear(&reply->pull_x);
     buf_clear(&reply->pull_y);
     docs_reply_drop_item(reply);
@@ -43,22 +47,44 @@ bool docs_reply_has_room(const struct docs_reply *reply, uint32_t parts, uint32_
 {
     return reply->part_count + parts + 2 <= reply->limits.parts &&
            reply->value_count + reply->item_value_count + values <= reply->limits.values &&
-           reply->parts.len + reply->item_values.len < reply->limits.bytes;
+           reply->parts.len + reply->item_values.len + reply->item_first_id.len < reply->limits.bytes;
 }
 
-static enum hkv_err write_bounds(struct buf *out, enum docs_part_kind kind, struct docs_range range)
+static enum hkv_err write_bounds(struct docs_reply *reply, enum docs_part_kind kind, struct docs_range range)
 {
-    TRY(postcard_write_varint(out, (uint64_t)kind));
-    TRY(postcard_write_bytes(out, range.x));
-    return postcard_write_bytes(out, range.y);
+    bool is_compact = reply->encoding == DOCS_ENCODING_COMPACT;
+    return docs_write_bounds(&reply->parts, is_compact ? &reply->front : NULL, kind, range);
 }
 
 enum hkv_err docs_reply_fingerprint(struct docs_reply *reply, struct docs_range range, const struct fingerprint *fp)
 {
-    TRY(write_bounds(&reply->parts, DOCS_PART_FINGERPRINT, range));
+    TRY(write_bounds(reply, DOCS_PART_FINGERPRINT, range));
     TRY(buf_append(&reply->parts, fp->bytes, ID_BYTES));
     reply->part_count++;
     return HKV_OK;
+}
+
+/* Where the id of an item's first value belongs in `item_values`. */
+#define FIRST_ID_AT (2 * SIGNATURE_BYTES)
+
+/* A SignedEntry whose id is what differs from the one before it in the item; that of the first is left out. */
+static enum hkv_err write_compact_entry(struct docs_reply *reply, const struct entry *e)
+{
+    struct buf *out = &reply->item_values, id = {0};
+    enum hkv_err err = entry_id_append(e, &id);
+    if (err == HKV_OK) err = buf_append(out, e->author_signature.bytes, SIGNATURE_BYTES);
+    if (err == HKV_OK) err = buf_append(out, e->namespace_signature.bytes, SIGNATURE_BYTES);
+    if (err == HKV_OK && reply->item_value_count > 0) {
+        err = docs_front_write_id(&reply->item_front, buf_slice(&id), out);
+    } else if (err == HKV_OK) {
+        err = buf_assign(&reply->item_first_id, buf_slice(&id));
+        if (err == HKV_OK) err = buf_assign(&reply->item_front.last, buf_slice(&id));
+    }
+    if (err == HKV_OK) err = postcard_write_varint(out, e->record.length_bytes);
+    if (err == HKV_OK) err = buf_append(out, e->record.hash.bytes, ID_BYTES);
+    if (err == HKV_OK) err = postcard_write_varint(out, e->record.stamp_us);
+    buf_fini(&id);
+    return err;
 }
 
 enum hkv_err docs_reply_value(struct docs_reply *reply, const struct entry *e, bool has_content)
@@ -68,17 +94,31 @@ enum hkv_err docs_reply_value(struct docs_reply *reply, const struct entry *e, b
     bool is_complete = has_content && !record_is_empty(&e->record); /* an older peer would fetch the empty blob */
     entry_fingerprint(e, &fp);
     TRY(docs_set_add(&reply->sent, &fp, &added));
-    TRY(entry_encode(e, &reply->item_values));
+    TRY(reply->encoding == DOCS_ENCODING_COMPACT ? write_compact_entry(reply, e)
+                                                 : entry_encode(e, &reply->item_values));
     TRY(buf_append_byte(&reply->item_values, is_complete ? STATUS_COMPLETE : STATUS_MISSING));
     reply->item_value_count++;
     return HKV_OK;
 }
 
+/* The values of the item, whose head has just been written. */
+static enum hkv_err append_values(struct docs_reply *reply)
+{
+    struct slice values = buf_slice(&reply->item_values);
+    if (reply->encoding == DOCS_ENCODING_COMPACT && reply->item_value_count > 0) {
+        TRY(buf_append_slice(&reply->parts, slice_part(values, 0, FIRST_ID_AT)));
+        TRY(docs_front_write_id(&reply->front, buf_slice(&reply->item_first_id), &reply->parts));
+        TRY(buf_assign(&reply->front.last, buf_slice(&reply->item_front.last)));
+        values = slice_part(values, FIRST_ID_AT, SIZE_MAX);
+    }
+    return buf_append_slice(&reply->parts, values);
+}
+
 enum hkv_err docs_reply_item(struct docs_reply *reply, struct docs_range range, bool have_local)
 {
-    TRY(write_bounds(&reply->parts, DOCS_PART_ITEM, range));
+    TRY(write_bounds(reply, DOCS_PART_ITEM, range));
     TRY(postcard_write_varint(&reply->parts, reply->item_value_count));
-    TRY(buf_append_slice(&reply->parts, buf_slice(&reply->item_values)));
+    TRY(append_values(reply));
     TRY(postcard_write_bool(&reply->parts, have_local));
     reply->part_count++;
     reply->value_count += reply->item_value_count;
@@ -94,6 +134,7 @@ enum hkv_err docs_reply_item(struct docs_reply *reply, struct docs_range range, 
 void docs_reply_drop_item(struct docs_reply *reply)
 {
     buf_clear(&reply->item_values);
+    buf_clear(&reply->item_first_id);
     reply->item_value_count = 0;
 }
 

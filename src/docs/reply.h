@@ -9,6 +9,7 @@
 #ifndef HKV_DOCS_REPLY_H
 #define HKV_DOCS_REPLY_H
 
+#include "docs/front.h"
 #include "docs/limits.h"
 #include "docs/range.h"
 #include "docs/set.h"
@@ -28,7 +29,9 @@ struct docs_frame_limits {
 
 struct docs_reply {
     struct docs_frame_limits limits;
-    struct buf parts; /* encoded */
+    enum docs_encoding encoding; /* DOCS_ENCODING_IROH, or set before the first part with `front.namespace` */
+    struct docs_front front;     /* compact: the ids in `parts` */
+    struct buf parts;            /* encoded */
     uint32_t part_count;
     uint64_t value_count;
     struct docs_set sent;      /* fingerprints of the values in it */
@@ -37,9 +40,12 @@ struct docs_reply {
     uint32_t pull_count;       /* items that ask for everything in a range of which we hold nothing */
     struct buf pull_x, pull_y; /* bounds of the last one */
 
-    /* The item that is being filled; its head is written when its end is known. */
+    /* The item that is being filled; its head is written when its end is known. Compact: the id of its first value
+     * comes after the head's, so that it is kept aside until then. */
     struct buf item_values;
     uint64_t item_value_count;
+    struct buf item_first_id;
+    struct docs_front item_front; /* the ids in `item_values` */
 };
 
 enum docs_rest_slot {

@@ -45,6 +45,13 @@ enum hkv_err docs_session_init(struct docs_session *s, enum docs_role role, cons
     return HKV_OK;
 }
 
+void docs_session_set_encoding(struct docs_session *s, enum docs_encoding encoding)
+{
+    assert(s->state == DOCS_OPENING || s->state == DOCS_WAIT_INIT);
+    assert(!docs_session_is_busy(s) && docs_decoder_is_between_frames(&s->decoder));
+    s->decoder.encoding = encoding;
+}
+
 void docs_session_fini(struct docs_session *s)
 {
     assert(!docs_session_is_busy(s));
@@ -169,8 +176,11 @@ static enum hkv_err pull_early(struct docs_session *s, struct docs_batch *batch)
     if (docs_range_is_all(rest->range) || !docs_range_ends_with(pulled, rest->range)) return HKV_OK;
     if (memcmp(rest->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0) return HKV_OK;
     struct buf part = {0};
-    enum hkv_err err = docs_write_pull(&part, rest->range.x, rest->range.y);
+    struct docs_front front = {.namespace = s->namespace};
+    bool is_compact = s->decoder.encoding == DOCS_ENCODING_COMPACT;
+    enum hkv_err err = docs_write_pull(&part, is_compact ? &front : NULL, rest->range);
     if (err == HKV_OK) err = docs_write_sync(&s->output, 1, buf_slice(&part));
+    docs_front_fini(&front);
     buf_fini(&part);
     if (err != HKV_OK) return err;
     s->outcome.frames_sent++;

@@ -1,6 +1,6 @@
-/* One reconciliation session with one peer about one namespace (`/iroh-sync/1`, docs.md 5). Bytes in, effects out: no
- * socket, clock, disk or thread. Every function here runs on the network thread; what must run elsewhere travels as a
- * batch.
+/* One reconciliation session with one peer about one namespace (`/iroh-sync/1`, docs.md 5; `/hkv-sync/1`, front.h).
+ * Bytes in, effects out: no socket, clock, disk or thread. Every function here runs on the network thread; what must
+ * run elsewhere travels as a batch.
  *
  *        dialler                         acceptor
  *   OPENING    ──── Init ───────────▶  WAIT_INIT, then WAIT_DECISION (effect ACCEPT)
@@ -111,6 +111,10 @@ struct docs_session {
  * Errors: HKV_E_NOMEM; the session needs no docs_session_fini then. */
 HKV_CHECK enum hkv_err docs_session_init(struct docs_session *s, enum docs_role role,
                                          const struct namespace_id *namespace);
+
+/* How the messages are written, both ways; without it DOCS_ENCODING_IROH. The connection's ALPN says it: call this
+ * before the first docs_session_next() or docs_session_feed(), and docs_reconcile_set_encoding() with the same. */
+void docs_session_set_encoding(struct docs_session *s, enum docs_encoding encoding);
 
 /* No batch may be out. */
 void docs_session_fini(struct docs_session *s);

@@ -26,12 +26,13 @@ static enum hkv_err select_id(struct split *s, uint64_t n, struct buf *id)
     return s->replica->ops->select(s->replica, s->pieces.items[piece], piece == 0 ? n : n - s->counts[0], id);
 }
 
-/* The bound just below the entry of rank `n`: a shortest separator, or with `exact` its id. */
-static enum hkv_err find_bound(struct split *s, uint64_t n, bool exact, struct buf *out)
+/* The bound just below the entry of rank `n`: a shortest separator, or with `exact_bounds` its id. In the compact
+ * encoding what a separator has too much, up to ENTRY_ID_MIN, is zeros, which cost nothing there. */
+static enum hkv_err find_bound(struct split *s, uint64_t n, const struct docs_config *config, struct buf *out)
 {
     struct buf below = {0};
     enum hkv_err err = select_id(s, n, out);
-    if (err != HKV_OK || exact) goto out;
+    if (err != HKV_OK || config->exact_bounds) goto out;
     if (n == 0 ||
         n == s->counts[0]) { /* the first of its piece: nothing of ours lies between the piece's start and it */
         struct slice from = s->pieces.items[n == 0 && s->counts[0] > 0 ? 0 : 1].from;
@@ -43,7 +44,10 @@ static enum hkv_err find_bound(struct split *s, uint64_t n, bool exact, struct b
     }
     err = select_id(s, n - 1, &below);
     if (err != HKV_OK) goto out;
+    size_t differ_at = docs_differing_at(buf_slice(&below), buf_slice(out));
     out->len = docs_separator_bytes(buf_slice(&below), buf_slice(out));
+    if (config->encoding == DOCS_ENCODING_COMPACT && differ_at + 1 < out->len)
+        memset(out->data + differ_at + 1, 0, out->len - (differ_at + 1));
 out:
     buf_fini(&below);
     return err;
@@ -66,7 +70,7 @@ static enum hkv_err answer_sub_range(struct docs_reply *reply, const struct docs
 {
     struct docs_summary sum;
     TRY(docs_range_summarize(s->replica, sub, &sum));
-    if (sum.count > config->split_values) {
+    if (sum.count > config->split_values || config->late_values) {
         struct fingerprint fp;
         docs_summary_fingerprint(&sum, &fp);
         return docs_reply_fingerprint(reply, sub, &fp);
@@ -85,7 +89,7 @@ static enum hkv_err find_bounds(struct split *s, const struct docs_config *confi
 {
     for (uint32_t i = 0; i < bound_count; i++) {
         uint64_t rank = (uint64_t)((unsigned __int128)s->total * (i + 1) / s->ways) % s->total;
-        TRY(find_bound(s, rank, config->exact_bounds, &s->bounds[i]));
+        TRY(find_bound(s, rank, config, &s->bounds[i]));
     }
     return HKV_OK;
 }
