@@ -118,7 +118,7 @@ static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o,
         .namespace = *namespace,
         .author = store->identity.signer.author,
         .cache_bytes = o->memory_bytes / 2,
-        .max_value_bytes = o->max_value_bytes,
+        .max_value_bytes = o->max_value_bytes + KV_CONTENT_HEAD_BYTES, /* of contents */
         .disk_bytes = o->disk_bytes,
         .sync_every_commit = o->durability == HKV_DURABILITY_POWER,
         .env = node_env(store),
@@ -261,7 +261,8 @@ static bool admit(void *user, const struct endpoint_id *peer)
 static bool accepted(void *user, struct transport_conn *conn, struct slice alpn)
 {
     struct hkv_store *store = user;
-    if (slice_equal(alpn, slice_of_text(SYNC_ALPN))) return sync_accept(store->sync, conn);
+    bool is_sync = slice_equal(alpn, slice_of_text(SYNC_ALPN)) || slice_equal(alpn, slice_of_text(SYNC_COMPACT_ALPN));
+    if (is_sync) return sync_accept(store->sync, conn);
     if (slice_equal(alpn, slice_of_text(FETCH_ALPN))) return server_accept(store->server, conn);
     return false;
 }
@@ -298,7 +299,8 @@ static enum hkv_err remember_port(struct hkv_store *store)
 
 static enum hkv_err open_endpoint(struct hkv_store *store, const struct hkv_options *o)
 {
-    const struct slice alpns[] = {slice_of_text(SYNC_ALPN), slice_of_text(FETCH_ALPN)};
+    const struct slice alpns[] = {slice_of_text(SYNC_COMPACT_ALPN), slice_of_text(SYNC_ALPN),
+                                  slice_of_text(FETCH_ALPN)};
     struct net_endpoint_config config = {
         .loop = &store->runtime.loop,
         .secret = &store->node_secret,

@@ -94,6 +94,10 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     bool is_unanswered = running != NULL && running->role == DOCS_DIALLER && !running->opened;
     bool theirs_wins = running == NULL || is_redial || is_unanswered || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
     if (!theirs_wins) return false;
+    /* Where it comes from is where the values of its entries are fetched. */
+    struct transport_path_info path;
+    transport_conn_path(s->conn, &path);
+    if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_E_NOMEM) return false;
     s->peer = peer;
     peer->session = s;
     if (is_unanswered) running->displaced = true;
@@ -531,10 +535,7 @@ void sync_round_begin(struct sync_driver *driver, struct sync_round *round)
     if (round->timeout_ms != 0 && round->timeout_ms != HKV_FOREVER)
         env_timer_set(env, &round->timer, round->begun_us + (uint64_t)round->timeout_ms * 1000);
     for (size_t i = 0; i < round->peer_count; i++) peer_wake(peers_find(&driver->store->peers, &round->peers[i].id), 0);
-    if (round->kind == SYNC_ROUND_CONVERGED)
-        round_ask(round);
-    else
-        round_check(round);
+    round_check(round);
 }
 
 void sync_round_fini(struct sync_round *round)

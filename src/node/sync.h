@@ -12,6 +12,7 @@
 
 #include "node/node.h"
 
+#define SYNC_COMPACT_ALPN          "/hkv-sync/1" /* the same session with shorter ids, between two of our nodes */
 #define SYNC_ALPN                  "/iroh-sync/1"
 #define SYNC_SESSIONS_MAX          64                   /* accepted ones at a time */
 #define SYNC_SESSIONS_PER_PEER_MAX 4                    /* … of one peer: one counts, the others are dead or ending */
@@ -35,7 +36,7 @@ void sync_abort_all(struct sync_driver *driver);
 /* A peer's timer fired. */
 void sync_due(void *driver, struct peer *peer);
 
-/* A connection for SYNC_ALPN was accepted. False: no room. */
+/* A connection for SYNC_ALPN or SYNC_COMPACT_ALPN was accepted. False: no room. */
 bool sync_accept(struct sync_driver *driver, struct transport_conn *conn);
 
 /* The store's entries changed: peers that do not have them yet are synced with soon. `from`: the peer they came from,
@@ -89,7 +90,7 @@ struct sync_round {
     size_t peer_count;
     uint64_t begun; /* session number at the start */
     uint64_t begun_us;
-    uint64_t mark; /* number of the newest value known at the start */
+    uint64_t mark; /* number of the newest value known when the sessions had ended */
     bool mark_known;
     bool task_out;
     bool look_again; /* values arrived while the task was out */

@@ -291,10 +291,19 @@ static const struct transport_stream_events stream_events = {
 
 /* ------------------------------------------------------------------------------------------------ connection */
 
+/* A dialler offers both encodings, a peer that knows only iroh's picks that one. */
+static void set_encoding(struct sync_session *s)
+{
+    if (!slice_equal(transport_conn_alpn(s->conn), slice_of_text(SYNC_COMPACT_ALPN))) return;
+    docs_session_set_encoding(&s->docs, DOCS_ENCODING_COMPACT);
+    docs_reconcile_set_encoding(&s->reconcile, DOCS_ENCODING_COMPACT);
+}
+
 static void conn_opened(struct transport_conn *conn)
 {
     struct sync_session *s = transport_conn_user(conn);
     s->opened = true;
+    set_encoding(s);
     if (s->ended || s->role == DOCS_ACCEPTOR) return; /* the dialler opens the stream */
     enum hkv_err err = transport_stream_open(conn, &stream_events, s, &s->stream);
     if (err != HKV_OK) {
@@ -387,8 +396,9 @@ enum hkv_err sync_session_dial(struct sync_driver *driver, struct peer *peer)
 {
     struct sync_session *s = session_new(driver, DOCS_DIALLER, &peer->id);
     if (s == NULL) return error_set(HKV_E_NOMEM, "no memory for a session");
-    enum hkv_err err = transport_dial(driver->store->transport, &peer->id, &peer->addrs, slice_of_text(SYNC_ALPN),
-                                      &conn_events, s, &s->conn);
+    const struct slice alpns[] = {slice_of_text(SYNC_COMPACT_ALPN), slice_of_text(SYNC_ALPN)};
+    enum hkv_err err = transport_dial_any(driver->store->transport, &peer->id, &peer->addrs, alpns,
+                                          sizeof alpns / sizeof alpns[0], &conn_events, s, &s->conn);
     if (err != HKV_OK) {
         s->conn = NULL;
         s->ended = true;
