@@ -92,7 +92,11 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     bool is_redial = running != NULL && running->role == DOCS_ACCEPTOR;
     /* Ours that has reached nobody must not keep off a peer that has reached us: its address may be an old one. */
     bool is_unanswered = running != NULL && running->role == DOCS_DIALLER && !running->opened;
-    bool theirs_wins = running == NULL || is_redial || is_unanswered || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
+    /* Ours that hears nothing any more, for the same reason: the peer may have died and come back. */
+    bool is_stale = running != NULL && !docs_session_is_busy(&running->docs) &&
+                    env_mono_us(node_env(store)) - running->heard_us > SYNC_STALE_US;
+    bool is_dead = is_redial || is_unanswered || is_stale;
+    bool theirs_wins = running == NULL || is_dead || ID_COMPARE(&store->endpoint_id, &peer->id) > 0;
     if (!theirs_wins) return false;
     /* Where it comes from is where the values of its entries are fetched. */
     struct transport_path_info path;
@@ -100,8 +104,8 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_E_NOMEM) return false;
     s->peer = peer;
     peer->session = s;
-    if (is_unanswered) running->displaced = true;
-    if ((is_redial || is_unanswered) && running->conn != NULL) transport_conn_close(running->conn, 0, "");
+    if (is_unanswered || is_stale) running->displaced = true;
+    if (is_dead && running->conn != NULL) transport_conn_close(running->conn, 0, "");
     env_timer_cancel(node_env(store), &peer->timer);
     publish(store, HKV_EVENT_SYNC_STARTED, &peer->id, NULL);
     return true;
@@ -172,6 +176,10 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
     struct transport_path_info path;
     bool news = !peer->synced;
     driver->counters.ok++;
+    if (peer->failures > 0 || peer->last_ok_mono_us == 0) {
+        char id[ID_TEXT_MAX];
+        node_log(store, HKV_LOG_INFO, "sync", "in sync with %.10s", id_format(peer->id.bytes, id));
+    }
     peer->failures = 0;
     peer->synced = peer->synced || !peer->removed;
     peer->why[0] = '\0';
@@ -202,6 +210,11 @@ static void count_failure(struct sync_driver *driver, struct peer *peer, const s
 {
     driver->counters.failed++;
     peer->failures++;
+    if (peer->failures == 1) {
+        char id[ID_TEXT_MAX];
+        node_log(driver->store, HKV_LOG_INFO, "sync", "out of sync with %.10s: %s", id_format(peer->id.bytes, id),
+                 outcome->why.text);
+    }
     if (peer->failures % RESOLVE_AFTER_FAILURES == 0) peer->resolved = false;
     memcpy(peer->why, outcome->why.text, sizeof peer->why);
 }

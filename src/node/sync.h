@@ -19,6 +19,7 @@
 #define SYNC_FIRST_BYTE_US         ((uint64_t)10000000) /* from the connection to the peer's first message */
 #define SYNC_PROGRESS_US           ((uint64_t)60000000) /* without a byte either way */
 #define SYNC_LINGER_US             ((uint64_t)5000000)  /* from our FIN to the peer's */
+#define SYNC_STALE_US              ((uint64_t)5000000) /* a session that heard nothing for so long gives way to the peer's own */
 #define SYNC_BACKOFF_FIRST_US      ((uint64_t)250000)
 #define SYNC_BACKOFF_MAX_US        ((uint64_t)30000000)
 #define SYNC_WRITE_DELAY_US        ((uint64_t)20000)  /* from a local write to a session with a member */

@@ -40,6 +40,7 @@ struct sync_session {
     struct docs_batch *applying;
     uint64_t number;
     uint64_t inserted; /* reported so far */
+    uint64_t heard_us; /* monotonic: when the peer last sent something, or the session began */
     struct endpoint_id peer_id;
     bool opened;    /* dialled: the peer answered */
     bool displaced; /* by a session that the peer dialled, before it answered ours */

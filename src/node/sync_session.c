@@ -239,6 +239,7 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         transport_stream_consumed(stream, bytes.len);
         return;
     }
+    s->heard_us = env_mono_us(env_of(s));
     if (s->peer != NULL) arm(s, patience(s)->sync_progress_us);
     if (bytes.len > 0) docs_session_feed(&s->docs, bytes);
     if (fin) docs_session_feed_end(&s->docs);
@@ -387,6 +388,7 @@ static struct sync_session *session_new(struct sync_driver *driver, enum docs_ro
     s->timer.fire = timer_fired;
     s->peer_id = *peer;
     s->number = ++driver->number;
+    s->heard_us = env_mono_us(node_env(store));
     s->next = driver->sessions;
     driver->sessions = s;
     return s;
