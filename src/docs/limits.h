@@ -52,7 +52,9 @@
 #define DOCS_SPLIT_WAYS   4
 #define DOCS_SPLIT_VALUES 1
 
-/* In the compact encoding, where a fingerprint costs a quarter of an entry: docs/reconciliation.md has the numbers. */
-#define DOCS_COMPACT_SPLIT_WAYS 4
+/* In the compact encoding, where a part takes a quarter of the bytes and a fingerprint a quarter of an entry's:
+ * docs/reconciliation.md has the numbers. */
+#define DOCS_COMPACT_SEND_PARTS_MAX (1024 - DOCS_HEALERS_MAX)
+#define DOCS_COMPACT_SPLIT_WAYS     4
 
 #endif

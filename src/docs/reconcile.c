@@ -20,6 +20,7 @@ void docs_config_set_encoding(struct docs_config *config, enum docs_encoding enc
     config->encoding = encoding;
     config->split_ways = is_compact ? DOCS_COMPACT_SPLIT_WAYS : DOCS_SPLIT_WAYS;
     config->late_values = is_compact;
+    config->frame.parts = is_compact ? DOCS_COMPACT_SEND_PARTS_MAX : DOCS_SEND_PARTS_MAX;
 }
 
 void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *config, const struct endpoint_id *peer)

@@ -37,7 +37,7 @@ struct docs_config {
 /* What we use with every peer of iroh's encoding: limits.h. */
 struct docs_config docs_config_default(uint64_t seed);
 
-/* Sets the encoding, and the ways to split that cost least with it. */
+/* Sets the encoding, and what costs least with it: ways to split, late values, parts of a frame. */
 void docs_config_set_encoding(struct docs_config *config, enum docs_encoding encoding);
 
 struct docs_head {

@@ -1,6 +1,7 @@
-/* Any bytes as the peer's stream of a reconciliation session, in either role, against a small replica. The first byte
- * chooses role, piece size, and what the replica holds. Whatever comes: no crash, bounded work, a session that can be
- * ended. */
+/* Any bytes as the peer's stream of a reconciliation session, in either role and encoding, against a small replica.
+ * Whatever comes: no crash, bounded work, a session that can be ended. The first byte chooses:
+ *
+ *   01 dialler   02 small pieces   04 08 10 20 how many entries the replica holds   40 compact   80 small frames */
 #define WORLD_TRUSTS_MOST
 #include "../fixture/docs_world.c"
 
@@ -15,7 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct array_replica replica;
     struct world_peer peer;
     struct docs_config config = docs_config_default(1);
-    size_t piece = choice & 2 ? 7 : 4096, rows = (size_t)(choice >> 2) % 11;
+    size_t piece = choice & 2 ? 7 : 4096, rows = (size_t)(choice >> 2 & 15) % 11;
+    if (choice & 0x40) docs_config_set_encoding(&config, DOCS_ENCODING_COMPACT);
     config.frame.values = choice & 0x80 ? 3 : 1000;
     array_replica_init(&replica);
     for (size_t i = 0; i < rows; i++) {

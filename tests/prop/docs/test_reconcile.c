@@ -1,6 +1,6 @@
-/* Replicas with random histories come to the same entries: with each other after one session, and with upstream's
- * behaviour after two. Histories are small and their keys nested, so that prefixes, tombstones and conflicts meet
- * often. */
+/* Replicas with random histories come to the same entries: with each other after one session, in iroh's encoding and in
+ * the compact one, and with upstream's behaviour after two. Histories are small and their keys nested, so that
+ * prefixes, tombstones and conflicts meet often. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -42,9 +42,14 @@ static void write_wide(struct random *r, struct array_replica *a, struct array_r
     }
 }
 
-static struct docs_config random_config(struct random *r, bool tight)
+/* Each test's state: the encoding it runs with. */
+static enum docs_encoding encodings[] = {DOCS_ENCODING_IROH, DOCS_ENCODING_COMPACT};
+
+static struct docs_config random_config(struct random *r, bool tight, void **state)
 {
     struct docs_config config = docs_config_default(random_u64(r));
+    config.encoding = *(const enum docs_encoding *)*state;
+    if (config.encoding == DOCS_ENCODING_COMPACT) config.late_values = random_below(r, 2) == 0;
     config.split_ways = 2 + (uint32_t)random_below(r, 15);
     config.split_values = 1 + (uint32_t)random_below(r, 4);
     config.exact_bounds = random_below(r, 2) == 0;
@@ -87,7 +92,6 @@ static void assert_equal_sets(const struct array_replica *a, const struct array_
 
 static void two_replicas_are_equal_after_one_session(void **state)
 {
-    (void)state;
     struct random r = random_start("two replicas");
     for (int round = 0; round < ROUNDS; round++) {
         struct array_replica a, b, all;
@@ -98,7 +102,7 @@ static void two_replicas_are_equal_after_one_session(void **state)
         write_history(&r, &b, random_below(&r, 40), false);
         merge_into(&all, &a);
         merge_into(&all, &b);
-        struct docs_config config = random_config(&r, false);
+        struct docs_config config = random_config(&r, false, state);
         struct world_options options = {.random = &r, .chunk_max = 1 + random_below(&r, 500)};
         struct world_peer p, q;
         struct world_trace sent, answered;
@@ -107,8 +111,8 @@ static void two_replicas_are_equal_after_one_session(void **state)
         world_run(&p, &q, &options);
         assert_int_equal(p.session.outcome.err, HKV_OK);
         assert_int_equal(q.session.outcome.err, HKV_OK);
-        world_trace_read(buf_slice(&p.log), &sent);
-        world_trace_read(buf_slice(&q.log), &answered);
+        world_trace_read_peer(&p, &sent);
+        world_trace_read_peer(&q, &answered);
         assert_int_equal(sent.repeated, 0);
         assert_int_equal(answered.repeated, 0);
         assert_equal_sets(&a, &all);
@@ -126,7 +130,6 @@ static void two_replicas_are_equal_after_one_session(void **state)
 
 static void frames_without_room_only_take_longer(void **state)
 {
-    (void)state;
     struct random r = random_start("tight frames");
     for (int round = 0; round < ROUNDS / 4; round++) {
         struct array_replica a, b, all;
@@ -139,7 +142,7 @@ static void frames_without_room_only_take_longer(void **state)
         if (round % 4 == 1) write_wide(&r, &a, &a, random_below(&r, 400), 20);
         merge_into(&all, &a);
         merge_into(&all, &b);
-        struct docs_config config = random_config(&r, true);
+        struct docs_config config = random_config(&r, true, state);
         struct world_options options = {.random = &r};
         /* Late parts of an early answer may be lost at the end: what they heal, the next session does. */
         assert_true(world_sync(&a, &b, &config, &options, NULL));
@@ -154,11 +157,10 @@ static void frames_without_room_only_take_longer(void **state)
 
 static void three_replicas_are_equal_after_three_sessions(void **state)
 {
-    (void)state;
     struct random r = random_start("three replicas");
     for (int round = 0; round < ROUNDS / 2; round++) {
         struct array_replica a, b, c, all;
-        struct docs_config config = random_config(&r, false);
+        struct docs_config config = random_config(&r, false, state);
         struct world_options options = {.random = &r};
         array_replica_init(&a);
         array_replica_init(&b);
@@ -185,7 +187,6 @@ static void three_replicas_are_equal_after_three_sessions(void **state)
 
 static void wide_replicas_move_little_more_than_the_difference(void **state)
 {
-    (void)state;
     struct random r = random_start("wide replicas");
     for (int round = 0; round < 4; round++) {
         struct array_replica a, b;
@@ -193,19 +194,20 @@ static void wide_replicas_move_little_more_than_the_difference(void **state)
         array_replica_init(&b);
         write_wide(&r, &a, &b, 3000, round % 2 == 0 ? 20 : 200);
         struct docs_config config = docs_config_default(7);
+        docs_config_set_encoding(&config, *(const enum docs_encoding *)*state);
         struct world_peer p, q;
         struct world_trace sent, answered;
         struct world_options options = {.random = &r};
         world_peer_init(&p, DOCS_DIALLER, &a, &config);
         world_peer_init(&q, DOCS_ACCEPTOR, &b, &config);
         world_run(&p, &q, &options);
-        world_trace_read(buf_slice(&p.log), &sent);
-        world_trace_read(buf_slice(&q.log), &answered);
+        world_trace_read_peer(&p, &sent);
+        world_trace_read_peer(&q, &answered);
         assert_int_equal(p.session.outcome.err, HKV_OK);
         assert_int_equal(q.session.outcome.err, HKV_OK);
         assert_equal_sets(&a, &b);
         assert_int_equal(sent.repeated + answered.repeated, 0);
-        assert_true(sent.parts_max <= DOCS_SEND_PARTS_MAX && answered.parts_max <= DOCS_SEND_PARTS_MAX);
+        assert_true(sent.parts_max <= config.frame.parts && answered.parts_max <= config.frame.parts);
         /* each difference brings the neighbours of its last, eighth part along */
         assert_true(sent.values + answered.values < (round % 2 == 0 ? 3000 : 400));
         assert_true(sent.frames + answered.frames < 80);
@@ -218,11 +220,10 @@ static void wide_replicas_move_little_more_than_the_difference(void **state)
 
 static void a_peer_that_behaves_as_upstream_is_equal_after_two_sessions(void **state)
 {
-    (void)state;
     struct random r = random_start("with upstream's behaviour");
     for (int round = 0; round < ROUNDS; round++) {
         struct array_replica ours, theirs;
-        struct docs_config config = random_config(&r, round % 4 == 0);
+        struct docs_config config = random_config(&r, round % 4 == 0, state);
         if (round % 2 == 0) {
             config.split_ways = DOCS_SPLIT_WAYS;
             config.split_values = DOCS_SPLIT_VALUES;
@@ -275,14 +276,16 @@ static void last_writer_wins_in_any_order(void **state)
     }
 }
 
+#define BOTH(test) cmocka_unit_test_prestate(test, &encodings[0]), cmocka_unit_test_prestate(test, &encodings[1])
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(two_replicas_are_equal_after_one_session),
-        cmocka_unit_test(frames_without_room_only_take_longer),
-        cmocka_unit_test(three_replicas_are_equal_after_three_sessions),
-        cmocka_unit_test(wide_replicas_move_little_more_than_the_difference),
-        cmocka_unit_test(a_peer_that_behaves_as_upstream_is_equal_after_two_sessions),
+        BOTH(two_replicas_are_equal_after_one_session),
+        BOTH(frames_without_room_only_take_longer),
+        BOTH(three_replicas_are_equal_after_three_sessions),
+        BOTH(wide_replicas_move_little_more_than_the_difference),
+        cmocka_unit_test_prestate(a_peer_that_behaves_as_upstream_is_equal_after_two_sessions, &encodings[0]),
         cmocka_unit_test(last_writer_wins_in_any_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
