@@ -6,10 +6,13 @@
  *   bench_kvs gets FOLDER COUNT KEYS                 of random ones of the first KEYS keys that `fill` wrote; one
  * caller bench_kvs rpc SOCKET COUNT KEYS                  the same through a daemon's socket, as newline JSON-RPC
  *   bench_kvs start FOLDER KEYS                      from hkv_open to the first value
- *   bench_kvs serve FOLDER                           a peer that obeys lines on its standard input:
- *                                                      put PREFIX COUNT | forget ENDPOINT | report | (end of file)
- *   bench_kvs pull FOLDER PEER ENTRIES DEADLINE_S    a session with PEER, until ENTRIES more entries and all values are
- *                                                    here (0: until one ended well); then forgets PEER
+ *   bench_kvs peer FOLDER                            a peer that obeys lines on its standard input:
+ *       put PREFIX COUNT               as `fill`
+ *       sync PEER ENTRIES DEADLINE_S   a session with PEER, until ENTRIES more entries and all values are here; with 0
+ *                                      until the two have found each other equal, that is, know each other's records
+ *       forget ENDPOINT                no session with it begins by itself from now on, not even after a restart
+ *       quiet                          waits until no connection is left
+ *       report                         only the answer that every line gets
  *   bench_kvs blake3 BYTES COUNT                     hashes of that many bytes
  *
  * Keys have 64 bytes, values 248. Stores use the namespace in HKV_BENCH_NAMESPACE. Each answer is a line of JSON on the
@@ -32,17 +35,16 @@
 
 #include "crypto/blake3.h"
 
-#define KEY_BYTES     64
-#define VALUE_BYTES   248
-#define RAW_BYTES     4096
-#define CALLERS_MAX   256
-#define FILL_THREADS  2
-#define FILL_AHEAD    4096 /* puts of one thread that wait for their outcome */
-#define LINE_BYTES    8192
-#define POLL_US       500
-#define PEER_BYTES    256
-#define QUIET_MS      3600000 /* no session by itself during a measure */
-#define SETTLE_ROUNDS 40
+#define KEY_BYTES    64
+#define VALUE_BYTES  248
+#define RAW_BYTES    4096
+#define CALLERS_MAX  256
+#define FILL_THREADS 2
+#define FILL_AHEAD   4096 /* puts of one thread that wait for their outcome */
+#define LINE_BYTES   8192
+#define POLL_US      500
+#define QUIET_MS     3600000 /* no session by itself during a measure */
+#define QUIET_S      7       /* longer than any connection of ours is kept unused */
 
 /* ------------------------------------------------------------------------------------------------ small helpers */
 
@@ -358,82 +360,97 @@ static void start(const char *folder, size_t keys)
 
 /* ------------------------------------------------------------------------------------------------ two processes */
 
-static void report(struct hkv_store *store)
+/* What a line of `peer` measured. */
+struct sync_times {
+    double entries_s, values_s;
+    uint64_t udp_bytes;
+};
+
+static uint64_t udp_bytes(void)
+{
+    return atomic_load(&udp_sent) + atomic_load(&udp_received);
+}
+
+static void report(struct hkv_store *store, const struct sync_times *times)
 {
     struct hkv_info info;
     check(hkv_info(store, &info));
-    printf("{\"peer\": \"%s@127.0.0.1:%u\", \"endpoint\": \"%s\", \"entries\": %" PRIu64 ", \"peak_kb\": %ld, "
-           "\"rss_kb\": %ld, \"udp_bytes\": %" PRIu64 "}\n",
-           info.endpoint_id, info.port_ipv4, info.endpoint_id, status_of(store).entries, memory_kb("VmHWM"),
-           memory_kb("VmRSS"), (uint64_t)(atomic_load(&udp_sent) + atomic_load(&udp_received)));
+    printf("{\"peer\": \"%s@127.0.0.1:%u\", \"endpoint\": \"%s\", \"peak_kb\": %ld, \"entries_s\": %.4f, "
+           "\"values_s\": %.4f, \"udp_bytes\": %" PRIu64 "}\n",
+           info.endpoint_id, info.port_ipv4, info.endpoint_id, memory_kb("VmHWM"), times->entries_s, times->values_s,
+           times->udp_bytes);
     (void)fflush(stdout);
     hkv_info_fini(&info);
 }
 
-/* From now on no session with this peer begins by itself. */
+static bool is_equal_to(struct hkv_store *store, const char *peer)
+{
+    struct hkv_peers *peers;
+    bool equal = false;
+    check(hkv_peers(store, &peers));
+    for (size_t i = 0; i < peers->count; i++)
+        if (strncmp(peers->peers[i].endpoint_id, peer, HKV_ID_TEXT_BYTES - 1) == 0)
+            equal = peers->peers[i].last_confirmed;
+    hkv_peers_free(peers);
+    return equal;
+}
+
+static void sync_with(struct hkv_store *store, const char *peer, size_t entries, size_t deadline_s,
+                      struct sync_times *out)
+{
+    uint64_t wanted = status_of(store).entries + entries, bytes = udp_bytes();
+    double began = now_s();
+    *out = (struct sync_times){0};
+    check(hkv_start_sync_with(store, peer));
+    for (;;) {
+        struct hkv_status status = status_of(store);
+        out->values_s = now_s() - began;
+        bool arrived = entries > 0 ? status.entries >= wanted : is_equal_to(store, peer);
+        if (out->entries_s <= 0 && arrived) out->entries_s = out->values_s;
+        if (out->entries_s > 0 && status.values_missing == 0) break;
+        if (out->values_s > (double)deadline_s) fail("not within the deadline");
+        nap();
+    }
+    out->udp_bytes = udp_bytes() - bytes;
+}
+
 static void forget(struct hkv_store *store, const char *peer)
 {
     enum hkv_err err = hkv_peer_remove(store, peer);
     if (err != HKV_E_NOT_FOUND) check(err); /* forgotten already */
 }
 
-static void serve(const char *folder)
+/* Connections are closed some seconds after their last use. */
+static void wait_quiet(void)
+{
+    uint64_t before;
+    do {
+        before = udp_bytes();
+        struct timespec t = {.tv_sec = QUIET_S};
+        (void)nanosleep(&t, NULL);
+    } while (udp_bytes() != before);
+}
+
+static void peer(const char *folder)
 {
     char line[LINE_BYTES], argument[LINE_BYTES];
-    size_t count;
+    size_t count, deadline_s;
+    struct sync_times times = {0};
     struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
-    report(store);
+    report(store, &times);
     while (fgets(line, sizeof line, stdin) != NULL) {
         if (sscanf(line, "put %8191s %zu", argument, &count) == 2)
             (void)write_all(store, argument, count, FILL_THREADS, fill_thread);
+        else if (sscanf(line, "sync %8191s %zu %zu", argument, &count, &deadline_s) == 3)
+            sync_with(store, argument, count, deadline_s, &times);
         else if (sscanf(line, "forget %8191s", argument) == 1)
             forget(store, argument);
+        else if (strcmp(line, "quiet\n") == 0)
+            wait_quiet();
         else if (strcmp(line, "report\n") != 0)
             fail("an unknown line on standard input");
-        report(store);
+        report(store, &times);
     }
-    hkv_close(store);
-}
-
-/* Until the records that this node writes of itself are there: the entries are what they were 20 ms before. */
-static uint64_t settled_entries(struct hkv_store *store)
-{
-    uint64_t last = 0, entries = status_of(store).entries;
-    while (entries != last) {
-        last = entries;
-        for (int i = 0; i < SETTLE_ROUNDS; i++) nap();
-        entries = status_of(store).entries;
-    }
-    return entries;
-}
-
-static void pull(const char *folder, const char *peer, size_t entries, size_t deadline_s)
-{
-    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
-    uint64_t wanted = settled_entries(store) + entries;
-    uint64_t sent = atomic_load(&udp_sent), received = atomic_load(&udp_received);
-    double began = now_s(), entries_s = 0, took;
-    check(hkv_start_sync_with(store, peer));
-    for (;;) {
-        struct hkv_status status = status_of(store);
-        took = now_s() - began;
-        bool arrived = entries > 0 ? status.entries >= wanted : status.sessions_ok > 0;
-        if (entries_s == 0 && arrived) entries_s = took;
-        if (entries_s != 0 && status.values_missing == 0) break;
-        if (took > (double)deadline_s) fail("not within the deadline");
-        nap();
-    }
-    sent = atomic_load(&udp_sent) - sent;
-    received = atomic_load(&udp_received) - received;
-    struct hkv_info info;
-    check(hkv_info(store, &info));
-    printf("{\"entries_s\": %.4f, \"values_s\": %.4f, \"udp_bytes_sent\": %" PRIu64 ", \"udp_bytes_received\": %" PRIu64
-           ", \"peak_kb\": %ld, \"endpoint\": \"%s\"}\n",
-           entries_s, took, sent, received, memory_kb("VmHWM"), info.endpoint_id);
-    hkv_info_fini(&info);
-    char id[PEER_BYTES] = "";
-    if (sscanf(peer, "%64[0-9a-f]", id) != 1) fail("PEER does not begin with an endpoint id");
-    forget(store, id);
     hkv_close(store);
 }
 
@@ -469,10 +486,8 @@ int main(int argc, char **argv)
         rpc(argv[2], number(argv[3]), number(argv[4]));
     else if (strcmp(command, "start") == 0 && argc == 4)
         start(argv[2], number(argv[3]));
-    else if (strcmp(command, "serve") == 0 && argc == 3)
-        serve(argv[2]);
-    else if (strcmp(command, "pull") == 0 && argc == 6)
-        pull(argv[2], argv[3], number(argv[4]), number(argv[5]));
+    else if (strcmp(command, "peer") == 0 && argc == 3)
+        peer(argv[2]);
     else if (strcmp(command, "blake3") == 0 && argc == 4)
         blake3(number(argv[2]), number(argv[3]));
     else
