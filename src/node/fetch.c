@@ -72,6 +72,8 @@ struct failed_task {
     struct fetcher *fetcher;
     struct hash hash;
     uint64_t now_us;
+    enum hkv_err err;
+    struct failed_task *next; /* waits for `retry` */
 };
 
 static enum hkv_err failed_apply(struct commit_task *task, struct kv *kv)
@@ -80,34 +82,63 @@ static enum hkv_err failed_apply(struct commit_task *task, struct kv *kv)
     return kv_value_failed(kv, &failed->hash, failed->now_us);
 }
 
+/* The disk is failing: without its note in the store the value would be fetched again at once, or never. */
+static void failed_later(struct fetcher *fetcher, struct failed_task *failed)
+{
+    struct env *env = node_env(fetcher->store);
+    failed->next = fetcher->failed;
+    fetcher->failed = failed;
+    if (fetcher->retry.due_us == 0) env_timer_set(env, &fetcher->retry, env_mono_us(env) + FETCH_RETRY_US);
+}
+
 static void failed_done(struct job *job)
 {
     struct failed_task *failed = (struct failed_task *)(void *)((char *)job - offsetof(struct failed_task, job));
     struct fetcher *fetcher = failed->fetcher;
-    free(failed);
-    fetcher_kick(fetcher); /* learns when the next is due */
+    if (failed->err != HKV_OK && !fetcher->closing) {
+        failed_later(fetcher, failed);
+    } else {
+        free(failed);
+        fetcher_kick(fetcher); /* learns when the next is due */
+    }
     fetch_task_ended(fetcher);
 }
 
 static void failed_complete(struct commit_task *task, enum hkv_err err)
 {
     struct failed_task *failed = (struct failed_task *)(void *)task;
-    (void)err; /* it stays taken until the next start; the disk is failing */
+    failed->err = err;
     failed->job.run = failed_done;
     env_run_on(node_env(failed->fetcher->store), ENV_NETWORK, &failed->job);
+}
+
+static void failed_submit(struct failed_task *failed)
+{
+    struct fetcher *fetcher = failed->fetcher;
+    failed->task = (struct commit_task){.apply = failed_apply, .complete = failed_complete};
+    failed->now_us = env_wall_us(node_env(fetcher->store));
+    fetcher->tasks++;
+    committer_submit(&fetcher->store->committer, &failed->task);
+}
+
+static void retry_fired(struct env_timer *timer)
+{
+    struct fetcher *fetcher = (struct fetcher *)(void *)((char *)timer - offsetof(struct fetcher, retry));
+    struct failed_task *failed = fetcher->failed, *next;
+    fetcher->failed = NULL;
+    for (; failed != NULL; failed = next) {
+        next = failed->next;
+        failed_submit(failed);
+    }
 }
 
 static void item_failed(struct fetcher *fetcher, struct fetch_item *item)
 {
     struct failed_task *failed = fetcher->closing ? NULL : calloc(1, sizeof *failed);
     if (failed != NULL) {
-        failed->task.apply = failed_apply;
-        failed->task.complete = failed_complete;
         failed->fetcher = fetcher;
         failed->hash = item->wanted.hash;
-        failed->now_us = env_wall_us(node_env(fetcher->store));
-        fetcher->tasks++;
-        committer_submit(&fetcher->store->committer, &failed->task);
+        failed_submit(failed);
     }
     fetch_item_end(fetcher, item);
 }
@@ -115,6 +146,7 @@ static void item_failed(struct fetcher *fetcher, struct fetch_item *item)
 /* ------------------------------------------------------------------------------------------------ candidates */
 
 static struct fetch_peer *fetch_peer_get(struct fetcher *fetcher, const struct endpoint_id *id);
+static bool dial(struct fetch_peer *peer);
 
 /* The candidate's id, or NULL when it is none (a repeat, removed, without address); `*end` past the last. */
 static const struct endpoint_id *candidate_id(const struct fetcher *fetcher, const struct fetch_item *item, bool *end)
@@ -144,7 +176,8 @@ static void item_assign(struct fetcher *fetcher, struct fetch_item *item)
         const struct peer *known = id == NULL ? NULL : peers_find(&fetcher->store->peers, id);
         if (known == NULL || known->addrs.count == 0) continue;
         struct fetch_peer *peer = fetch_peer_get(fetcher, id);
-        if (peer == NULL || (peer->conn == NULL && peer->dead_until_us > now_us)) continue;
+        if (peer == NULL || (!peer->opened && peer->dead_until_us > now_us)) continue;
+        if (peer->conn == NULL && !dial(peer)) continue;
         fetch_items_push(&peer->waiting, item);
         pump(peer);
         return;
@@ -159,6 +192,8 @@ void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item)
         return;
     }
     if (item->candidate != SIZE_MAX) item->candidate++;
+    if (item->resized) item->wanted.length = item->entry_length;
+    item->resized = false;
     item_assign(fetcher, item);
 }
 
@@ -255,27 +290,57 @@ static enum hkv_err value_received(struct fetch_request *r)
     v->values[v->count].content = buf_take(&r->content);
     v->count++;
     r->ended++;
-    if (v->count == FETCH_BATCH_VALUES) values_submit(r);
+    if (v->count == FETCH_BATCH_VALUES || v->bytes >= FETCH_BATCH_BYTES) values_submit(r);
     return HKV_OK;
 }
 
 /* ------------------------------------------------------------------------------------------------ one request */
 
+static bool request_is_full(const struct fetch_request *r)
+{
+    if (r->transfer != NULL) return fetch_large_is_full(r);
+    return r->peer->fetcher->arriving_bytes > FETCH_ARRIVING_MAX;
+}
+
 static void request_progress(struct fetch_request *r)
 {
-    struct env *env = node_env(r->peer->fetcher->store);
-    env_timer_set(env, &r->progress, env_mono_us(env) + FETCH_PROGRESS_US);
+    struct hkv_store *store = r->peer->fetcher->store;
+    r->mark = r->received;
+    env_timer_set(node_env(store), &r->progress, env_mono_us(node_env(store)) + store->patience.fetch_progress_us);
+}
+
+/* Nothing more is taken from the stream. A peer that does not let go of it loses the connection, and with it the items.
+ */
+static void request_stop(struct fetch_request *r)
+{
+    struct hkv_store *store = r->peer->fetcher->store;
+    r->over = true;
+    transport_stream_stop(r->stream, BLOBS_CODE_DROPPED);
+    env_timer_set(node_env(store), &r->progress, env_mono_us(node_env(store)) + store->patience.fetch_stop_us);
 }
 
 static void progress_fired(struct env_timer *timer)
 {
     struct fetch_request *r =
         (struct fetch_request *)(void *)((char *)timer - offsetof(struct fetch_request, progress));
-    node_log(r->peer->fetcher->store, HKV_LOG_DEBUG, "values", "a peer sent nothing for %d s; its transfer is given up",
-             (int)(FETCH_PROGRESS_US / 1000000));
-    r->over = true;
-    transport_stream_reset(r->stream, BLOBS_CODE_DROPPED);
-    transport_stream_stop(r->stream, BLOBS_CODE_DROPPED);
+    struct fetch_peer *peer = r->peer;
+    if (r->over) {
+        peer->dead_until_us = env_mono_us(node_env(peer->fetcher->store)) + FETCH_DEAD_US;
+        transport_conn_close(peer->conn, BLOBS_CODE_DROPPED, "a stream was left open");
+    } else if (request_is_full(r) || r->received - r->mark >= FETCH_PROGRESS_BYTES) {
+        request_progress(r);
+    } else {
+        node_log(peer->fetcher->store, HKV_LOG_DEBUG, "values", "a peer sends nothing; its transfer is given up");
+        transport_stream_reset(r->stream, BLOBS_CODE_DROPPED);
+        request_stop(r);
+    }
+}
+
+void fetch_request_drop(struct fetch_request *r)
+{
+    r->transfer = NULL;
+    r->ended = r->item_count;
+    request_stop(r);
 }
 
 static enum hkv_err request_event(struct fetch_request *r, const struct blobs_fetch_event *event)
@@ -298,19 +363,24 @@ static enum hkv_err request_feed(struct fetch_request *r, struct slice bytes)
     return HKV_OK;
 }
 
-static bool request_is_full(const struct fetch_request *r)
-{
-    if (r->transfer != NULL) return fetch_large_is_full(r);
-    return r->peer->fetcher->arriving_bytes > FETCH_ARRIVING_MAX;
-}
-
 void fetch_request_resume(struct fetch_request *r)
 {
     if (r->unconsumed == 0 || r->stream == NULL || request_is_full(r)) return;
     size_t len = r->unconsumed;
     r->unconsumed = 0;
-    request_progress(r);
     transport_stream_consumed(r->stream, len);
+}
+
+/* The provider says that a value is larger than a small one may be, whatever its entry says: it is asked for once more
+ * as a large one, of which the first pair proves who lies. */
+static void request_resize(struct fetch_request *r)
+{
+    bool large = r->fetch.failure == BLOBS_FETCH_FAILURE_TOO_LARGE && r->transfer == NULL;
+    if (!large || r->ended >= r->item_count || r->items[r->ended]->resized) return;
+    if (r->fetch.size_bytes > r->peer->fetcher->store->max_value_bytes + KV_CONTENT_HEAD_BYTES) return;
+    r->items[r->ended]->entry_length = r->items[r->ended]->wanted.length;
+    r->items[r->ended]->wanted.length = r->fetch.size_bytes;
+    r->items[r->ended]->resized = true;
 }
 
 static void stream_data(struct transport_stream *stream, struct slice bytes, bool fin)
@@ -323,12 +393,12 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         char id[ID_TEXT_MAX];
         node_log(r->peer->fetcher->store, HKV_LOG_WARN, "values", "transfer from %s ends: %s",
                  id_format(r->peer->id.bytes, id), error_last());
-        r->over = true;
-        transport_stream_stop(stream, BLOBS_CODE_DROPPED);
+        request_resize(r);
+        request_stop(r);
         return;
     }
+    r->received += bytes.len;
     r->unconsumed += bytes.len;
-    request_progress(r);
     fetch_request_resume(r);
 }
 
@@ -347,11 +417,13 @@ static void request_settle(struct fetch_request *r)
     struct fetch_peer *peer = r->peer;
     bool complete = r->transfer != NULL && fetch_large_is_complete(r);
     if (complete) r->ended = r->item_count;
+    bool was_large = r->transfer != NULL;
     fetch_large_detach(r);
     values_submit(r);
     peer->useful = peer->useful || r->ended > 0;
     for (size_t i = r->ended; i < r->item_count; i++) {
-        if (i == r->ended || peer->conn == NULL) {
+        bool failed = i == r->ended && (was_large || !r->items[i]->resized);
+        if (failed || peer->conn == NULL) {
             fetch_item_next(peer->fetcher, r->items[i]);
         } else {
             fetch_items_push(&peer->waiting, r->items[i]);
@@ -419,7 +491,7 @@ static enum hkv_err request_fill(struct fetch_request *r)
     struct blobs_want *wants = calloc(r->item_count, sizeof *wants);
     if (wants == NULL) return error_set(HKV_E_NOMEM, "no memory to fetch values");
     for (size_t i = 0; i < r->item_count; i++)
-        wants[i] = (struct blobs_want){.hash = r->items[i]->wanted.hash, .size_bytes = r->items[i]->wanted.length};
+        wants[i] = (struct blobs_want){.hash = r->items[i]->wanted.hash, .size_bytes = BLOBS_SIZE_UNKNOWN};
     enum hkv_err err = blobs_fetch_init_many(&r->fetch, wants, r->item_count, KV_VALUE_INLINE_MAX);
     free(wants);
     return err;
@@ -474,6 +546,22 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     return false; /* we are the getter here */
 }
 
+/* What waits for a connection goes on to others. */
+static void move_waiting(struct fetch_peer *peer, bool same_candidate)
+{
+    struct fetcher *fetcher = peer->fetcher;
+    struct fetch_items waiting = peer->waiting;
+    if (waiting.first == NULL) return;
+    items_init(&peer->waiting);
+    for (struct fetch_item *item = waiting.first, *next; item != NULL; item = next) {
+        next = item->next;
+        if (same_candidate && !fetcher->closing)
+            item_assign(fetcher, item);
+        else
+            fetch_item_next(fetcher, item);
+    }
+}
+
 static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t code, const char *why)
 {
     struct fetch_peer *peer = transport_conn_user(conn);
@@ -488,16 +576,7 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
     peer->conn = NULL;
     peer->opened = false;
     env_timer_cancel(env, &peer->idle);
-    struct fetch_items waiting = peer->waiting;
-    if (waiting.first == NULL) waiting.last = &waiting.first;
-    items_init(&peer->waiting);
-    bool again = err == HKV_OK && peer->useful; /* closed in order, when it was idle: the items may dial again */
-    for (struct fetch_item *item; (item = fetch_items_pop(&waiting)) != NULL;) {
-        if (again && !fetcher->closing)
-            item_assign(fetcher, item);
-        else
-            fetch_item_next(fetcher, item);
-    }
+    move_waiting(peer, err == HKV_OK && peer->useful); /* closed in order, when it was idle: the items may dial again */
     check_closed(fetcher);
 }
 
@@ -507,7 +586,13 @@ static const struct transport_conn_events conn_events = {
 static void idle_fired(struct env_timer *timer)
 {
     struct fetch_peer *peer = (struct fetch_peer *)(void *)((char *)timer - offsetof(struct fetch_peer, idle));
-    if (peer->conn != NULL && peer->requests == NULL) transport_conn_close(peer->conn, 0, "idle");
+    if (peer->conn != NULL && !peer->opened) {
+        struct env *env = node_env(peer->fetcher->store);
+        peer->dead_until_us = env_mono_us(env) + FETCH_DEAD_US;
+        env_timer_set(env, &peer->idle, env_mono_us(env) + FETCH_DIAL_US);
+        move_waiting(peer, false);
+    } else if (peer->conn != NULL && peer->requests == NULL)
+        transport_conn_close(peer->conn, 0, "idle");
 }
 
 static struct fetch_peer *fetch_peer_get(struct fetcher *fetcher, const struct endpoint_id *id)
@@ -535,21 +620,23 @@ static struct fetch_peer *fetch_peer_get(struct fetcher *fetcher, const struct e
     return peer;
 }
 
-static void dial(struct fetch_peer *peer)
+/* False: it cannot be dialled now, and is not tried again for a while. */
+static bool dial(struct fetch_peer *peer)
 {
     struct fetcher *fetcher = peer->fetcher;
+    struct env *env = node_env(fetcher->store);
     const struct peer *known = peers_find(&fetcher->store->peers, &peer->id);
     peer->useful = false;
     enum hkv_err err = known == NULL ? HKV_E_PEER_UNREACHABLE
                                      : transport_dial(fetcher->store->transport, &peer->id, &known->addrs,
                                                       slice_of_text(FETCH_ALPN), &conn_events, peer, &peer->conn);
-    if (err == HKV_OK) return;
+    if (err == HKV_OK) {
+        env_timer_set(env, &peer->idle, env_mono_us(env) + FETCH_DIAL_US);
+        return true;
+    }
     peer->conn = NULL;
-    peer->dead_until_us = env_mono_us(node_env(fetcher->store)) + FETCH_DEAD_US;
-    struct fetch_items waiting = peer->waiting;
-    if (waiting.first == NULL) waiting.last = &waiting.first;
-    items_init(&peer->waiting);
-    for (struct fetch_item *item; (item = fetch_items_pop(&waiting)) != NULL;) fetch_item_next(fetcher, item);
+    peer->dead_until_us = env_mono_us(env) + FETCH_DEAD_US;
+    return false;
 }
 
 static void pump(struct fetch_peer *peer)
@@ -557,11 +644,7 @@ static void pump(struct fetch_peer *peer)
     struct fetcher *fetcher = peer->fetcher;
     struct env *env = node_env(fetcher->store);
     if (fetcher->closing) return;
-    if (peer->conn == NULL) {
-        if (peer->waiting.first != NULL) dial(peer);
-        return;
-    }
-    if (!peer->opened) return;
+    if (peer->conn == NULL || !peer->opened) return;
     while (peer->waiting.first != NULL && peer->request_count < FETCH_STREAMS_MAX)
         if (!request_begin(peer)) break;
     if (peer->requests == NULL)
@@ -685,6 +768,7 @@ enum hkv_err fetcher_new(struct hkv_store *store, struct fetcher **out)
     if (fetcher == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
     fetcher->store = store;
     fetcher->timer.fire = due_fired;
+    fetcher->retry.fire = retry_fired;
     *out = fetcher;
     return HKV_OK;
 }
@@ -695,6 +779,12 @@ void fetcher_close(struct fetcher *fetcher, void (*done)(void *arg), void *arg)
     fetcher->closed_done = done;
     fetcher->closed_arg = arg;
     env_timer_cancel(node_env(fetcher->store), &fetcher->timer);
+    env_timer_cancel(node_env(fetcher->store), &fetcher->retry);
+    for (struct failed_task *failed = fetcher->failed, *next; failed != NULL; failed = next) {
+        next = failed->next;
+        free(failed);
+    }
+    fetcher->failed = NULL;
     for (struct fetch_peer *p = fetcher->peers; p != NULL; p = p->next) {
         env_timer_cancel(node_env(fetcher->store), &p->idle);
         if (p->conn != NULL) transport_conn_close(p->conn, 0, "");

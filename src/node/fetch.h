@@ -19,10 +19,13 @@
 #define FETCH_STREAMS_MAX     4                    /* requests to one peer at a time */
 #define FETCH_PEERS_MAX       32                   /* connections at a time */
 #define FETCH_IDLE_US         ((uint64_t)5000000)  /* after which an unused connection is closed */
-#define FETCH_PROGRESS_US     ((uint64_t)20000000) /* without a byte, after which a request is given up */
+#define FETCH_PROGRESS_US     ((uint64_t)20000000) /* without progress, after which a request is given up */
 #define FETCH_STOP_US         ((uint64_t)5000000) /* a stream that was stopped and is still there costs the connection */
-#define FETCH_FILE_BLOCK      ((size_t)256 * 1024) /* handed to a worker at once */
-#define FETCH_FILE_BLOCKS_MAX 4                    /* on their way to the file at a time */
+#define FETCH_PROGRESS_BYTES  ((uint64_t)16 * 1024) /* in that time count as some */
+#define FETCH_DIAL_US         ((uint64_t)2000000)   /* to a connection, after which others are asked */
+#define FETCH_RETRY_US        ((uint64_t)5000000)   /* after which a store that failed is written to again */
+#define FETCH_FILE_BLOCK      ((size_t)256 * 1024)  /* handed to a worker at once */
+#define FETCH_FILE_BLOCKS_MAX 4                     /* on their way to the file at a time */
 
 HKV_CHECK enum hkv_err fetcher_new(struct hkv_store *store, struct fetcher **out);
 void fetcher_free(struct fetcher *fetcher);

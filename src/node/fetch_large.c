@@ -1,7 +1,6 @@
 /* One large value on its way to its file: verified leaves are gathered in blocks, a worker writes them in order, seals
  * the file at the end, and the replica thread stores it. The network thread owns the transfer; `working` says that a
  * worker has it. */
-#include <assert.h>
 #include <stdlib.h>
 
 #include "blobs/request.h"
@@ -77,7 +76,6 @@ enum hkv_err fetch_large_begin(struct fetch_request *request, struct fetch_item 
         t->fetcher = request->peer->fetcher;
         t->item = item;
         t->hash = item->wanted.hash;
-        t->length = item->wanted.length;
         t->blocks_last = &t->blocks;
         item->transfer = t;
     }
@@ -86,8 +84,10 @@ enum hkv_err fetch_large_begin(struct fetch_request *request, struct fetch_item 
     t->gathered.len -= (size_t)(t->received - good);
     t->received = good;
     uint64_t start = good / BLAKE3_CHUNK_BYTES;
-    struct blobs_want want = {.hash = t->hash, .size_bytes = t->length};
-    TRY(blobs_fetch_init_one(&request->fetch, &want, (struct bao_ranges){&start, 1}, t->length));
+    /* The hash proves the length; what the entry says of it may be a lie of its author. */
+    struct blobs_want want = {.hash = t->hash, .size_bytes = BLOBS_SIZE_UNKNOWN};
+    uint64_t cap = t->fetcher->store->max_value_bytes + KV_CONTENT_HEAD_BYTES;
+    TRY(blobs_fetch_init_one(&request->fetch, &want, (struct bao_ranges){&start, 1}, cap));
     t->request = request;
     request->transfer = t;
     return HKV_OK;
@@ -112,7 +112,9 @@ enum hkv_err fetch_large_event(struct fetch_request *request, const struct blobs
 {
     struct fetch_transfer *t = request->transfer;
     enum hkv_err err = HKV_OK;
-    if (event->kind == BLOBS_FETCH_PAIR) {
+    if (event->kind == BLOBS_FETCH_BLOB) {
+        t->length = event->size_bytes;
+    } else if (event->kind == BLOBS_FETCH_PAIR) {
         size_t end = (size_t)event->offset + BAO_PAIR_BYTES;
         if (end > t->outboard.len) {
             TRY(buf_reserve(&t->outboard, end - t->outboard.len));
@@ -121,7 +123,8 @@ enum hkv_err fetch_large_event(struct fetch_request *request, const struct blobs
         }
         memcpy(t->outboard.data + event->offset, event->data.data, BAO_PAIR_BYTES);
     } else if (event->kind == BLOBS_FETCH_LEAF) {
-        assert(event->offset == t->received);
+        if (event->offset != t->received)
+            return error_set(HKV_E_PEER_PROTOCOL, "a provider sent a part of a value that was not asked for");
         err = gather(t, event->data, false);
     } else if (event->kind == BLOBS_FETCH_BLOB_DONE) {
         err = gather(t, (struct slice){0}, true);
@@ -210,13 +213,7 @@ static void give_up(struct fetch_transfer *t)
     struct fetch_request *request = t->request;
     node_log(fetcher->store, HKV_LOG_ERROR, "values", "a value cannot be written: %s", t->why.text);
     item->transfer = NULL;
-    if (request != NULL) {
-        /* The stream is stopped; its end finds no transfer, and the item already gone. */
-        request->transfer = NULL;
-        request->ended = request->item_count;
-        request->over = true;
-        transport_stream_stop(request->stream, BLOBS_CODE_DROPPED);
-    }
+    if (request != NULL) fetch_request_drop(request); /* its end finds no transfer, and the item already gone */
     transfer_free(t);
     item->candidate = SIZE_MAX;
     fetch_item_next(fetcher, item);

@@ -12,6 +12,8 @@ struct fetch_request;
 struct fetch_item {
     struct kv_wanted wanted;
     size_t candidate;                /* the next one to be asked: providers first, then the known peers */
+    bool resized;                    /* `wanted.length` is what the present candidate says, … */
+    uint64_t entry_length;           /* … and this is what the entry said */
     struct fetch_transfer *transfer; /* of a large value, once begun: survives a change of provider */
     struct fetch_item *next;
 };
@@ -26,10 +28,12 @@ struct fetcher {
     struct hkv_store *store;
     struct fetch_peer *peers;
     size_t peer_count;
-    size_t item_count;              /* taken from the store and not yet ended */
-    size_t arriving_bytes;          /* of small values, on their way into the store */
-    size_t tasks;                   /* jobs and commit tasks under way */
-    struct env_timer timer;         /* when the store has something due again */
+    size_t item_count;          /* taken from the store and not yet ended */
+    size_t arriving_bytes;      /* of small values, on their way into the store */
+    size_t tasks;               /* jobs and commit tasks under way */
+    struct env_timer timer;     /* when the store has something due again */
+    struct failed_task *failed; /* to be noted in the store once it takes writes again */
+    struct env_timer retry;
     bool asking;                    /* a take is under way */
     bool again;                     /* … and another is wanted behind it */
     void (*closed_done)(void *arg); /* set: closing */
@@ -46,7 +50,7 @@ struct fetch_peer {
     bool opened;
     bool useful;            /* this connection has brought something */
     uint64_t dead_until_us; /* monotonic: not dialled before */
-    struct env_timer idle;
+    struct env_timer idle;  /* of an open connection; of a dialled one, after which what waits goes elsewhere */
     struct fetch_items waiting;
     struct fetch_request *requests;
     size_t request_count;
@@ -64,6 +68,8 @@ struct fetch_request {
     size_t ended;               /* items that are done with, in order */
     struct buf content;         /* of the small value that is being received */
     struct values_task *values; /* small values received and not yet handed to the store */
+    uint64_t received;          /* bytes */
+    uint64_t mark;              /* of them, when `progress` was armed */
     size_t unconsumed;          /* bytes that the peer may send again once the store has caught up */
     struct fetch_transfer *transfer;
     bool over; /* nothing more is taken from the stream */
@@ -101,7 +107,12 @@ void fetch_large_detach(struct fetch_request *request);
 /* Frees a transfer at once, or when its worker is done. NULL is fine. */
 void fetch_large_free(struct fetch_transfer *transfer);
 
-/* The transfer can take more again. In fetch.c */
+/* ---- in fetch.c ---- */
+
+/* The transfer can take more again. */
 void fetch_request_resume(struct fetch_request *request);
+
+/* The transfer of the request is gone, and its item taken care of: the stream is stopped. */
+void fetch_request_drop(struct fetch_request *request);
 
 #endif

@@ -1,0 +1,313 @@
+/* Peers that have entries to give and lie about their values: the honest provider is used in the end, nothing wrong is
+ * stored, and nothing is asked for without end. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "blobs/request.h"
+#include "crypto/blake3.h"
+#include "node/node.h"
+#include "unit/node/fixture_raw.h"
+
+#define LARGE_BYTES ((size_t)300000)
+
+enum lie {
+    LIE_NONE,
+    LIE_NOT_FOUND,
+    LIE_WRONG_BYTES,
+    LIE_TOO_LONG, /* a size beyond all limits */
+    LIE_LONGER,   /* a size that could be */
+    LIE_SHORTER,
+    LIE_CUT,     /* ends in the middle */
+    LIE_SILENT,  /* takes the request and says nothing */
+    LIE_TRICKLE, /* a header's first byte, and nothing more */
+    LIE_ENDLESS, /* right, and then more */
+    LIE_CLOSE,   /* closes the connection */
+};
+
+struct rig {
+    struct node_dir dir[2];
+    struct hkv_store *store[2];
+    struct raw raw;
+    struct raw_signer signer;
+    enum lie lie;
+    const uint8_t *value; /* what the raw peer has */
+    size_t value_bytes;
+    size_t asked;
+    struct hkv_store *awaited;
+    const char *key;
+};
+
+static void shorten(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    store->patience.fetch_progress_us = 300000;
+    store->patience.fetch_stop_us = 300000;
+    store->patience.sync_first_byte_us = 300000;
+    store->patience.sync_progress_us = 300000;
+}
+
+/* Answers a Get or GetMany of one small value, or of a large one that is a single group, as the lie says. */
+static void answer(struct rig *rig, struct raw_stream *s)
+{
+    uint8_t header[8];
+    uint64_t size = rig->value_bytes;
+    rig->asked++;
+    if (rig->lie == LIE_TOO_LONG) size = (uint64_t)1 << 60;
+    if (rig->lie == LIE_LONGER) size += 100000;
+    if (rig->lie == LIE_SHORTER) size -= 1;
+    for (int i = 0; i < 8; i++) header[i] = (uint8_t)(size >> (8 * i));
+    switch (rig->lie) {
+    case LIE_NOT_FOUND:
+        transport_stream_reset(s->stream, 3);
+        return;
+    case LIE_SILENT:
+        return;
+    case LIE_TRICKLE:
+        raw_send(s, header, 1);
+        return;
+    case LIE_CLOSE:
+        transport_conn_close(s->conn->conn, 0, "");
+        return;
+    default:
+        break;
+    }
+    raw_send(s, header, sizeof header);
+    if (rig->lie == LIE_WRONG_BYTES) {
+        uint8_t *wrong = calloc(1, rig->value_bytes);
+        assert_non_null(wrong);
+        raw_send(s, wrong, rig->value_bytes);
+        free(wrong);
+    } else {
+        raw_send(s, rig->value, rig->lie == LIE_CUT ? rig->value_bytes / 2 : rig->value_bytes);
+    }
+    for (int i = 0; i < 200 && rig->lie == LIE_ENDLESS; i++) raw_send(s, rig->value, rig->value_bytes);
+    raw_finish(s);
+}
+
+static void provide(struct raw *raw, struct raw_stream *s)
+{
+    if (strcmp(s->conn->alpn, RAW_BLOBS) != 0 || !s->fin || s->step++ > 0) return;
+    answer(raw->user, s);
+}
+
+static int setup(void **state)
+{
+    struct rig *rig = calloc(1, sizeof *rig);
+    for (int i = 0; i < 2; i++) node_dir_make(&rig->dir[i]);
+    raw_open(&rig->raw, 0x51);
+    rig->raw.user = rig;
+    rig->raw.data = provide;
+    raw_signer_init(&rig->signer, NAMESPACE_SECRET, 0xa7);
+    rig->store[0] = node_open(&rig->dir[0], NAMESPACE_SECRET);
+    node_on_network(rig->store[0], shorten, NULL);
+    *state = rig;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct rig *rig = *state;
+    for (int i = 0; i < 2; i++) {
+        hkv_close(rig->store[i]);
+        node_dir_remove(&rig->dir[i]);
+    }
+    raw_close(&rig->raw);
+    free(rig);
+    return 0;
+}
+
+/* Gives store 0 an entry for the value under `key`, whose length may be a lie. */
+static void push_entry(struct rig *rig, const char *key, const void *value, size_t len, uint64_t claimed_bytes)
+{
+    struct buf values = {0};
+    struct record record = {.length_bytes = claimed_bytes, .stamp_us = raw_now_us()};
+    blake3_hash(slice_of(value, len), &record.hash);
+    raw_value(&values, &rig->signer, key, &record, false);
+    raw_push_values(&rig->raw, rig->store[0], &rig->signer, 1, buf_slice(&values));
+    buf_fini(&values);
+}
+
+static bool shows(void *arg)
+{
+    struct rig *rig = arg;
+    struct hkv_value got;
+    enum hkv_err err = hkv_get(rig->awaited, rig->key, strlen(rig->key), &got);
+    if (err != HKV_OK) return false;
+    assert_int_equal(got.length, rig->value_bytes);
+    assert_memory_equal(got.data, rig->value, got.length);
+    hkv_value_free(&got);
+    return true;
+}
+
+static void await(struct rig *rig, struct hkv_store *store, const char *key)
+{
+    rig->awaited = store;
+    rig->key = key;
+    raw_until(&rig->raw, shows, rig, key);
+}
+
+static bool was_asked(void *arg)
+{
+    return ((struct rig *)arg)->asked > 0;
+}
+
+/* The raw peer gives an entry and lies about its value; then an honest store with the value comes along. */
+static void lie_first(struct rig *rig, enum lie lie, const uint8_t *value, size_t len)
+{
+    struct hkv_value got;
+    rig->lie = lie;
+    rig->value = value;
+    rig->value_bytes = len;
+    push_entry(rig, "k", value, len, len);
+    raw_until(&rig->raw, was_asked, rig, "the raw peer is asked for the value");
+    assert_err(HKV_E_NOT_FOUND, hkv_get(rig->store[0], "k", 1, &got));
+    rig->store[1] = node_open(&rig->dir[1], NAMESPACE_SECRET);
+    assert_ok(hkv_put(rig->store[1], HKV_TEXT("other"), value, len, NULL, NULL));
+    node_connect(rig->store[1], rig->store[0]);
+    await(rig, rig->store[0], "k");
+    await(rig, rig->store[0], "other");
+}
+
+static void fill(uint8_t *bytes, size_t len)
+{
+    for (size_t i = 0; i < len; i++) bytes[i] = (uint8_t)(i * 13 % 251 + 1);
+}
+
+static void lies_about_a_small_value(void **state, enum lie lie)
+{
+    static uint8_t value[5000];
+    fill(value, sizeof value);
+    lie_first(*state, lie, value, sizeof value);
+}
+
+static void lies_about_a_large_value(void **state, enum lie lie)
+{
+    static uint8_t value[LARGE_BYTES];
+    fill(value, sizeof value);
+    lie_first(*state, lie, value, sizeof value);
+}
+
+#define LIES(name, lie)                                                                                                \
+    static void small_##name(void **state)                                                                             \
+    {                                                                                                                  \
+        lies_about_a_small_value(state, lie);                                                                          \
+    }                                                                                                                  \
+    static void large_##name(void **state)                                                                             \
+    {                                                                                                                  \
+        lies_about_a_large_value(state, lie);                                                                          \
+    }
+
+LIES(not_found, LIE_NOT_FOUND)
+LIES(wrong_bytes, LIE_WRONG_BYTES)
+LIES(too_long, LIE_TOO_LONG)
+LIES(longer, LIE_LONGER)
+LIES(shorter, LIE_SHORTER)
+LIES(cut, LIE_CUT)
+LIES(silent, LIE_SILENT)
+LIES(trickle, LIE_TRICKLE)
+LIES(closes, LIE_CLOSE)
+
+/* An author's entry says another length than the value has; the hash is right. Who has the value also has it under a
+ * key of its own. */
+static void length_in_the_entry_lies(void **state, size_t len, uint64_t claimed)
+{
+    static uint8_t value[LARGE_BYTES];
+    struct rig *rig = *state;
+    fill(value, len);
+    rig->lie = LIE_NOT_FOUND;
+    rig->value = value;
+    rig->value_bytes = len;
+    push_entry(rig, "lying", value, len, claimed);
+    rig->store[1] = node_open(&rig->dir[1], NAMESPACE_SECRET);
+    assert_ok(hkv_put(rig->store[1], HKV_TEXT("honest"), value, len, NULL, NULL));
+    node_connect(rig->store[0], rig->store[1]);
+    await(rig, rig->store[0], "honest");
+    await(rig, rig->store[0], "lying");
+    node_await_equal(rig->store[0], rig->store[1]);
+}
+
+static void an_entry_says_less_than_a_small_value_has(void **state)
+{
+    length_in_the_entry_lies(state, 5000, 1);
+}
+
+static void an_entry_says_less_than_a_large_value_has(void **state)
+{
+    length_in_the_entry_lies(state, LARGE_BYTES, 1);
+}
+
+static void an_entry_says_little_less_than_a_large_value_has(void **state)
+{
+    length_in_the_entry_lies(state, LARGE_BYTES, LARGE_BYTES - 1);
+}
+
+static void an_entry_says_more_than_a_small_value_has(void **state)
+{
+    length_in_the_entry_lies(state, 5000, 100000);
+}
+
+static void an_entry_says_more_than_any_value_may_have(void **state)
+{
+    length_in_the_entry_lies(state, 5000, UINT64_MAX / 2);
+}
+
+/* Right, and then without end: what was right is kept, the rest is not taken. */
+static void a_provider_that_does_not_end_is_stopped(void **state)
+{
+    struct rig *rig = *state;
+    static uint8_t value[5000];
+    fill(value, sizeof value);
+    rig->lie = LIE_ENDLESS;
+    rig->value = value;
+    rig->value_bytes = sizeof value;
+    push_entry(rig, "k", value, sizeof value, sizeof value);
+    await(rig, rig->store[0], "k");
+}
+
+/* The honest case, so that the others fail for the right reason. */
+static void an_honest_provider_is_believed(void **state)
+{
+    struct rig *rig = *state;
+    static uint8_t value[5000];
+    fill(value, sizeof value);
+    rig->value = value;
+    rig->value_bytes = sizeof value;
+    push_entry(rig, "k", value, sizeof value, sizeof value);
+    await(rig, rig->store[0], "k");
+    assert_int_equal(rig->asked, 1);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(an_honest_provider_is_believed),
+        TEST(small_not_found),
+        TEST(small_wrong_bytes),
+        TEST(small_too_long),
+        TEST(small_longer),
+        TEST(small_shorter),
+        TEST(small_cut),
+        TEST(small_silent),
+        TEST(small_trickle),
+        TEST(small_closes),
+        TEST(large_not_found),
+        TEST(large_wrong_bytes),
+        TEST(large_too_long),
+        TEST(large_longer),
+        TEST(large_shorter),
+        TEST(large_cut),
+        TEST(large_silent),
+        TEST(large_trickle),
+        TEST(large_closes),
+        TEST(an_entry_says_less_than_a_small_value_has),
+        TEST(an_entry_says_less_than_a_large_value_has),
+        TEST(an_entry_says_little_less_than_a_large_value_has),
+        TEST(an_entry_says_more_than_a_small_value_has),
+        TEST(an_entry_says_more_than_any_value_may_have),
+        TEST(a_provider_that_does_not_end_is_stopped),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
