@@ -506,6 +506,14 @@ static enum hkv_err fill_info(struct hkv_store *store, struct endpoint_address *
     return HKV_OK;
 }
 
+static void ports_on_network(struct hkv_store *store, void *arg)
+{
+    struct hkv_info *out = arg;
+    if (store->endpoint == NULL) return; /* closing: the addresses that are asked for next say so */
+    out->port_ipv4 = net_endpoint_port(store->endpoint, false);
+    out->port_ipv6 = net_endpoint_port(store->endpoint, true);
+}
+
 enum hkv_err hkv_info(struct hkv_store *store, struct hkv_info *out)
 {
     struct node_identity identity;
@@ -519,8 +527,7 @@ enum hkv_err hkv_info(struct hkv_store *store, struct hkv_info *out)
     out->format = identity.format_known ? "native" : "unknown";
     out->read_only = !identity.can_write;
     node_identity_wipe(&identity);
-    out->port_ipv4 = net_endpoint_port(store->endpoint, false);
-    out->port_ipv6 = net_endpoint_port(store->endpoint, true);
+    node_on_network(store, ports_on_network, out);
     enum hkv_err err = fill_info(store, &self, out);
     address_set_fini(&self.addrs);
     if (err != HKV_OK) hkv_info_fini(out);

@@ -96,7 +96,9 @@ void committer_close(struct committer *c)
 static struct commit_task *next_task(struct committer *c)
 {
     (void)pthread_mutex_lock(&c->lock);
-    struct commit_task *task = c->writes.first != NULL ? queue_pop(&c->writes) : queue_pop(&c->others);
+    bool other = c->writes.first == NULL || (c->others.first != NULL && c->writes_in_row >= COMMIT_WRITES_IN_ROW);
+    struct commit_task *task = queue_pop(other ? &c->others : &c->writes);
+    c->writes_in_row = other || c->others.first == NULL ? 0 : c->writes_in_row + 1;
     (void)pthread_mutex_unlock(&c->lock);
     return task;
 }

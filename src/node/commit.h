@@ -21,9 +21,10 @@
 #include "base/env.h"
 #include "kv/kv.h"
 
-#define COMMIT_TASKS_MAX  512
-#define COMMIT_US_MAX     20000
-#define COMMIT_WRITES_MAX 16384 /* local writes that wait; more are HKV_E_BUSY */
+#define COMMIT_TASKS_MAX     512
+#define COMMIT_US_MAX        20000
+#define COMMIT_WRITES_IN_ROW 16    /* then one of the others has its turn, lest they starve */
+#define COMMIT_WRITES_MAX    16384 /* local writes that wait; more are HKV_E_BUSY */
 
 struct commit_task {
     enum hkv_err (*apply)(struct commit_task *task, struct kv *kv);
@@ -52,6 +53,7 @@ struct committer {
     pthread_mutex_t lock;
     struct commit_queue writes;
     struct commit_queue others;
+    unsigned writes_in_row; /* taken while others waited */
     bool scheduled;
     bool closed;
 };

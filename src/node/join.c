@@ -103,12 +103,15 @@ static enum hkv_err reset_apply(struct commit_task *task, struct kv *kv)
         return error_set(HKV_E_NAMESPACE,
                          "this store has keys of its own; export what you need, then join with a new data "
                          "directory and import it there");
-    TRY(kv_reset(kv, &call->ticket->namespace));
-    identity_replace(call->store, call->ticket, call->format_known);
+    /* First, so that no death in between leaves a joined namespace that counts as one made here. */
     TRY(kv_begin(kv));
     enum hkv_err err = kv_meta_set(kv, META_JOINED, slice_of_text("1"));
-    if (err == HKV_OK) err = kv_commit(kv);
-    if (err != HKV_OK) kv_rollback(kv);
+    if (err == HKV_OK)
+        err = kv_commit(kv);
+    else
+        kv_rollback(kv);
+    if (err == HKV_OK) err = kv_reset(kv, &call->ticket->namespace);
+    if (err == HKV_OK) identity_replace(call->store, call->ticket, call->format_known);
     return err;
 }
 

@@ -590,7 +590,8 @@ struct addresses_call {
 static void addresses_on_network(struct hkv_store *store, void *arg)
 {
     struct addresses_call *call = arg;
-    call->err = net_endpoint_addresses(store->endpoint, call->out);
+    call->err = store->endpoint == NULL ? error_set(HKV_E_CLOSED, "the store is being closed")
+                                        : net_endpoint_addresses(store->endpoint, call->out);
     if (call->err != HKV_OK) error_save(&call->why);
 }
 
