@@ -623,10 +623,10 @@ static size_t bytes_for_ten(enum difference difference, enum docs_encoding encod
 static void ten_differences_in_a_hundred_thousand_take_few_bytes(void **state)
 {
     (void)state;
-    assert_true(bytes_for_ten(ONLY_ACCEPTOR_HAS, DOCS_ENCODING_COMPACT) <= 22000);
-    assert_true(bytes_for_ten(ONLY_DIALLER_HAS, DOCS_ENCODING_COMPACT) <= 22000);
+    assert_true(bytes_for_ten(ONLY_ACCEPTOR_HAS, DOCS_ENCODING_COMPACT) <= 18000);
+    assert_true(bytes_for_ten(ONLY_DIALLER_HAS, DOCS_ENCODING_COMPACT) <= 18000);
     size_t compact = bytes_for_ten(NEWER_AT_ACCEPTOR, DOCS_ENCODING_COMPACT);
-    assert_true(compact <= 22000);
+    assert_true(compact <= 18000);
     assert_true(3 * compact < bytes_for_ten(NEWER_AT_ACCEPTOR, DOCS_ENCODING_IROH));
 }
 

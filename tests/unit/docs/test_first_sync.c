@@ -36,8 +36,8 @@ static void run(struct first *f, bool dialler_is_full, size_t count, int key_byt
     world_peer_init(&f->dialler, DOCS_DIALLER, dialler_is_full ? &f->full : &f->empty, config);
     world_peer_init(&f->acceptor, DOCS_ACCEPTOR, dialler_is_full ? &f->empty : &f->full, config);
     world_run(&f->dialler, &f->acceptor, &(struct world_options){0});
-    world_trace_read(buf_slice(&f->dialler.log), &f->sent);
-    world_trace_read(buf_slice(&f->acceptor.log), &f->answered);
+    world_trace_read_peer(&f->dialler, &f->sent);
+    world_trace_read_peer(&f->acceptor, &f->answered);
     assert_true(array_replica_equal(&f->full, &f->empty));
     assert_int_equal(f->dialler.session.outcome.err, HKV_OK);
     assert_int_equal(f->acceptor.session.outcome.err, HKV_OK);
@@ -53,10 +53,19 @@ static void done(struct first *f)
     array_replica_fini(&f->empty);
 }
 
+/* The state of a test that runs with both encodings. */
+static enum docs_encoding encodings[] = {DOCS_ENCODING_IROH, DOCS_ENCODING_COMPACT};
+
+static struct docs_config config_for(void **state)
+{
+    struct docs_config config = docs_config_default(1);
+    docs_config_set_encoding(&config, *(const enum docs_encoding *)*state);
+    return config;
+}
+
 static void chunks_have_at_most_a_thousand_values(void **state)
 {
-    (void)state;
-    struct docs_config config = docs_config_default(1);
+    struct docs_config config = config_for(state);
     for (int dialler_is_full = 0; dialler_is_full < 2; dialler_is_full++) {
         static struct first f;
         run(&f, dialler_is_full, MANY, 10, &config);
@@ -82,8 +91,7 @@ static void long_keys_make_shorter_chunks(void **state)
 /* The whole of what a peer sends in one part is told apart from ours also when it is too much to remember. */
 static void a_part_too_large_to_remember_is_answered_by_a_fingerprint(void **state)
 {
-    (void)state;
-    struct docs_config config = docs_config_default(1);
+    struct docs_config config = config_for(state);
     config.received_max = 100;
     config.split_values = 30;
     struct array_replica ours, theirs;
@@ -99,8 +107,7 @@ static void a_part_too_large_to_remember_is_answered_by_a_fingerprint(void **sta
 
 static void the_next_chunk_is_asked_for_before_this_one_is_checked(void **state)
 {
-    (void)state;
-    struct docs_config config = docs_config_default(1);
+    struct docs_config config = config_for(state);
     struct array_replica full, empty;
     struct world_peer receiver, sender;
     struct world_trace trace;
@@ -118,7 +125,7 @@ static void the_next_chunk_is_asked_for_before_this_one_is_checked(void **state)
     }
     assert_true(receiver.hand_count > 0);
     assert_int_equal(empty.count, 0);
-    world_trace_read(buf_slice(&receiver.log), &trace);
+    world_trace_read_peer(&receiver, &trace);
     assert_string_equal(trace.text, "[I0-] [I0-]");
     world_peer_fini(&sender);
     world_peer_fini(&receiver);
@@ -205,13 +212,15 @@ static void an_upstream_peer_fills_us(void **state)
     }
 }
 
+#define BOTH(test) cmocka_unit_test_prestate(test, &encodings[0]), cmocka_unit_test_prestate(test, &encodings[1])
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chunks_have_at_most_a_thousand_values),
+        BOTH(chunks_have_at_most_a_thousand_values),
         cmocka_unit_test(long_keys_make_shorter_chunks),
-        cmocka_unit_test(a_part_too_large_to_remember_is_answered_by_a_fingerprint),
-        cmocka_unit_test(the_next_chunk_is_asked_for_before_this_one_is_checked),
+        BOTH(a_part_too_large_to_remember_is_answered_by_a_fingerprint),
+        BOTH(the_next_chunk_is_asked_for_before_this_one_is_checked),
         cmocka_unit_test(known_values_are_not_verified_again),
         cmocka_unit_test(an_upstream_peer_is_filled_in_chunks),
         cmocka_unit_test(an_upstream_peer_fills_us),
