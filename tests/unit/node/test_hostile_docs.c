@@ -260,7 +260,7 @@ static void values_with_bad_signatures_are_not_stored(void **state)
 {
     struct rig *rig = *state;
     struct buf values = {0};
-    char key[16];
+    char key[32];
     uint64_t before = entries_of(rig->store[0]);
     enum { COUNT = 300 };
     for (int i = 0; i < COUNT; i++) {
@@ -279,7 +279,7 @@ static void entries_of_another_namespace_are_not_stored(void **state)
     struct rig *rig = *state;
     struct raw_signer other;
     struct buf values = {0};
-    char key[16];
+    char key[32];
     uint64_t before = entries_of(rig->store[0]);
     raw_signer_init(&other, NODE_SECRET_1, 0xa8);
     for (int i = 0; i < 300; i++) {
@@ -297,7 +297,7 @@ static uint64_t push_future(struct rig *rig, int count)
 {
     struct hkv_status status;
     struct buf values = {0};
-    char key[16];
+    char key[32];
     for (int i = 0; i < count; i++) {
         struct record record = record_of("x", raw_now_us() + (uint64_t)3600 * 1000000);
         (void)snprintf(key, sizeof key, "soon/%d", i);
@@ -379,7 +379,7 @@ static void an_endless_session_comes_to_an_end(void **state)
 {
     struct rig *rig = *state;
     struct buf bytes = {0};
-    char key[16];
+    char key[32];
     for (int i = 0; i < 300; i++) {
         (void)snprintf(key, sizeof key, "n/%d", i);
         assert_ok(hkv_put_async(rig->store[0], key, strlen(key), "v", 1, NULL, node_ignore_write, NULL));
