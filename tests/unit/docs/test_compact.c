@@ -377,6 +377,12 @@ static const struct breach {
      "00"
      "2000"
      "4100" EMPTY_HEX},
+    {"more shared than the bound before has, less than one before that", "shares 70 bytes with one that has 64",
+     "0000009c"
+     "00" NAMESPACE_HEX "02"
+     "00" ID_FIRST "2000" FP_HEX "00"
+     "4600"
+     "4000" FP_HEX},
     {"shares more than any id has", "65601",
      "00000077"
      "00" NAMESPACE_HEX "01"
