@@ -9,6 +9,6 @@ if(BUILD_TESTING AND NOT HKV_FUZZ)
     target_link_libraries(bench_store PRIVATE hkv_kv)
 
     if(NOT HKV_SANITIZE AND NOT HKV_COVERAGE)
-        hkv_script_test(bench/smoke 120 tests/bench/run --quick --ours-only)
+        hkv_script_test(bench/smoke 300 tests/bench/run --quick --ours-only)
     endif()
 endif()
