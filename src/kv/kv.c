@@ -120,7 +120,7 @@ static enum hkv_err make_paths(struct kv *kv)
     int o = snprintf(kv->blobs_path, sizeof kv->blobs_path, "%s/blobs", kv->config.data_dir);
     if (n < 0 || m < 0 || o < 0 || m >= KV_PATH_MAX)
         return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
-    return files_make_folder(docs);
+    return kv->config.vfs ? HKV_OK : files_make_folder(docs); /* another VFS has its own names */
 }
 
 static enum hkv_err settle_namespace(struct kv *kv, bool created, struct namespace_id *other)

@@ -1,0 +1,477 @@
+/* The whole store on a simulated disk: power cuts after every change of the disk, full disks and I/O errors. What was
+ * acknowledged stays, every store opens, and its tables agree. HKV_SEED tries other scripts. */
+#include "fixture/kv_store.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/text.h"
+#include "crypto/blake3.h"
+#include "kv/internal.h"
+#include "store/memdisk.h"
+
+#define KEYS        12
+#define OPERATIONS  48
+#define LARGE_BYTES 20000 /* a value in a file */
+#define VALUE_BYTES (LARGE_BYTES + 16)
+#define TEST(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+struct value {
+    bool present;
+    size_t len;
+    char text[VALUE_BYTES];
+};
+
+/* What the store must show, and what a write that was not acknowledged may have made of one key. */
+struct model {
+    struct value keys[KEYS];
+    int open_key; /* -1: none */
+    struct value open;
+    unsigned remote_count; /* keys of another author whose values arrived */
+};
+
+struct world {
+    struct fixture *f;
+    struct memdisk *disk;
+    struct files *files;
+    char blobs[160];
+    struct model model;
+    struct memdisk_cut cut; /* made after each change */
+    unsigned cuts;
+    bool busy; /* a cut is being looked at */
+    uint64_t dice;
+    uint64_t first_seed; /* HKV_SEED, to try others */
+};
+
+static void cut_here(void *arg);
+
+static void disk_open(struct world *w, uint64_t seed, bool cuts)
+{
+    seed += w->first_seed;
+    struct memdisk_config config = {
+        .capacity_bytes = 32 << 20, .seed = seed, .forgetful = true, .changed = cuts ? cut_here : NULL, .arg = w};
+    w->model = (struct model){.open_key = -1};
+    w->dice = seed;
+    OK(memdisk_new(&config, &w->disk));
+    OK(memdisk_files(w->disk, w->blobs, &w->files));
+    w->f->config.vfs = memdisk_vfs(w->disk);
+    w->f->config.files = w->files;
+    w->f->config.sync_every_commit = true;
+    w->busy = true; /* nothing is promised before the store is there */
+    fixture_open(w->f);
+    w->busy = false;
+}
+
+static void disk_close(struct world *w)
+{
+    w->busy = true;
+    kv_close(w->f->kv);
+    w->f->kv = NULL;
+    w->files->ops->free(w->files);
+    memdisk_free(w->disk);
+    w->disk = NULL;
+}
+
+static int setup(void **state)
+{
+    struct world *w = calloc(1, sizeof *w);
+    void *fixture = NULL;
+    const char *seed = getenv("HKV_SEED");
+    w->first_seed = seed ? strtoull(seed, NULL, 0) : 0;
+    fixture_setup(&fixture);
+    w->f = fixture;
+    kv_close(w->f->kv);
+    w->f->kv = NULL;
+    snprintf(w->blobs, sizeof w->blobs, "%s/blobs", w->f->dir);
+    *state = w;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct world *w = *state;
+    void *fixture = w->f;
+    fixture_teardown(&fixture);
+    free(w);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------- the script
+ */
+
+static void value_make(struct value *v, unsigned n, size_t len, bool present)
+{
+    v->present = present;
+    v->len = len;
+    memset(v->text, 'a' + (int)(n % 26), len);
+    int digits = snprintf(v->text, 16, "%u:", n);
+    v->text[digits] = ' ';
+}
+
+static enum hkv_err put_large(struct fixture *f, struct slice key, struct slice content)
+{
+    struct kv_write w = {.entry = fixture_entry(f, 's', key, 0, content)};
+    struct buf outboard = {0};
+    kv_content_parse(content, content.len, &w.parsed);
+    enum hkv_err err = kv_file_create(f->kv, &w.file);
+    if (err == HKV_OK) err = kv_file_write(w.file, 0, content);
+    if (err == HKV_OK) err = buf_append(&outboard, content.data, 64 * ((content.len - 1) / 16384));
+    if (err == HKV_OK) err = kv_file_seal(w.file, &w.entry.record.hash, content.len, &outboard);
+    if (err == HKV_OK) err = kv_propose_stamp(f->kv, key, &w.entry.record.stamp_us);
+    if (err == HKV_OK) err = entry_sign(&w.entry, &f->self.namespace_secret, &f->self.author_secret);
+    if (err == HKV_OK) err = kv_begin(f->kv);
+    if (err == HKV_OK) {
+        err = kv_write(f->kv, &w, &f->self);
+        if (err == HKV_OK)
+            err = kv_commit(f->kv);
+        else
+            kv_rollback(f->kv);
+    }
+    kv_file_free(w.file);
+    buf_fini(&outboard);
+    return err;
+}
+
+static enum hkv_err put_small(struct fixture *f, struct slice key, const struct value *v)
+{
+    struct kv_write w = {0};
+    struct slice content =
+        v->present ? slice_of(v->text, v->len) : slice_of(kv_tombstone_content, sizeof kv_tombstone_content);
+    w.entry = fixture_entry(f, 's', key, 0, content);
+    w.content = content;
+    kv_content_parse(content, content.len, &w.parsed);
+    TRY(kv_propose_stamp(f->kv, key, &w.entry.record.stamp_us));
+    TRY(entry_sign(&w.entry, &f->self.namespace_secret, &f->self.author_secret));
+    TRY(kv_begin(f->kv));
+    enum hkv_err err = kv_write(f->kv, &w, &f->self);
+    if (err == HKV_OK) return kv_commit(f->kv);
+    kv_rollback(f->kv);
+    return err;
+}
+
+/* A document key in memory of its own: a cut is looked at while a write still needs its key. */
+struct key {
+    uint8_t bytes[24];
+};
+
+static struct slice key_of(int number, struct key *key)
+{
+    int len = snprintf((char *)key->bytes, sizeof key->bytes, number < KEYS ? "key-%d" : "remote-%d", number);
+    return slice_of(key->bytes, (size_t)len + 1);
+}
+
+static uint64_t roll(struct world *w)
+{
+    w->dice = w->dice * 6364136223846793005u + 1442695040888963407u;
+    return w->dice >> 33;
+}
+
+/* Puts, large puts, deletes and maintenance; values that nobody refers to any more are due after the grace time. */
+static enum hkv_err step(struct world *w, unsigned n)
+{
+    struct model *m = &w->model;
+    unsigned kind = (unsigned)(roll(w) % 8);
+    int key = (int)(roll(w) % KEYS);
+    w->f->wall_us += 1000;
+    if (n % 12 == 11) {
+        w->f->wall_us += VALUE_GRACE_US + 1000;
+        w->f->kv->checkpoint_at = 1;
+        (void)kv_maintain(w->f->kv);
+        return HKV_OK;
+    }
+    value_make(&m->open, n, kind < 2 ? LARGE_BYTES : kind < 4 ? 6000 : 40, kind != 7);
+    m->open_key = key;
+    struct key room;
+    enum hkv_err err = kind < 2 ? put_large(w->f, key_of(key, &room), slice_of(m->open.text, m->open.len))
+                                : put_small(w->f, key_of(key, &room), &m->open);
+    if (err == HKV_OK) {
+        m->keys[key] = m->open;
+        m->open_key = -1;
+    }
+    return err;
+}
+
+/* An entry of another author, and then its value; only on a disk without errors. */
+static void receive(struct world *w)
+{
+    char content[32];
+    struct key room;
+    unsigned n = w->model.remote_count;
+    snprintf(content, sizeof content, "remote value %u", n);
+    struct slice key = key_of(KEYS + (int)n, &room);
+    struct entry e = fixture_entry(w->f, 'b', key, w->f->wall_us, slice_of_text(content));
+    struct kv_signer author = fixture_writer(w->f, 'b');
+    OK(entry_sign(&e, &author.namespace_secret, &author.author_secret));
+    assert_int_equal(fixture_receive(w->f, &e), DOCS_INSERTED);
+    fixture_arrive(w->f, content);
+    w->model.remote_count++;
+}
+
+/* ---------------------------------------------------------------------------------------------------------- checking
+ */
+
+static bool shows(const struct kv_item *item, const struct value *v)
+{
+    char text[VALUE_BYTES + 1];
+    if (item->length != v->len) return false;
+    if (item->blob.fd < 0) return memcmp(item->value.data, v->text, v->len) == 0;
+    ssize_t n = pread(item->blob.fd, text, sizeof text, 0);
+    return n == (ssize_t)v->len && memcmp(text, v->text, v->len) == 0;
+}
+
+static bool key_shows(struct fixture *f, int key, const struct value *v)
+{
+    struct kv_item item;
+    struct key room;
+    enum hkv_err err = kv_get(f->kv, key_of(key, &room), KV_WANT_VALUE, &item);
+    if (err == HKV_E_NOT_FOUND) return !v->present;
+    assert_ok(err, "kv_get", __FILE__, __LINE__);
+    bool same = v->present && shows(&item, v);
+    kv_item_fini(&item);
+    return same;
+}
+
+/* What was acknowledged is there; a write that was not may be, whole. */
+static void check_model(struct fixture *f, const struct model *m)
+{
+    for (int k = 0; k < KEYS; k++) {
+        if (key_shows(f, k, &m->keys[k])) continue;
+        if (k == m->open_key && key_shows(f, k, &m->open)) continue;
+        print_error("key-%d is not what was acknowledged\n", k);
+        fail();
+    }
+    for (unsigned i = 0; i < m->remote_count; i++) {
+        struct value v = {.present = true};
+        v.len = (size_t)snprintf(v.text, 32, "remote value %u", i);
+        assert_true(key_shows(f, KEYS + (int)i, &v));
+    }
+}
+
+static void check_spans(struct fixture *f)
+{
+    uint64_t count;
+    struct fingerprint print;
+    struct kv_counts counts;
+    kv_fingerprint(f->kv, &count, &print);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(count, counts.entries);
+}
+
+/* Opens what a cut leaves, on a disk of its own. `acknowledged`: what was is still there. */
+static void check_after_cut(struct world *w, const struct memdisk_cut *cut, bool acknowledged, bool deep)
+{
+    struct memdisk *disk = NULL;
+    struct fixture f = *w->f;
+    OK(memdisk_crashed_copy(w->disk, cut, &disk));
+    OK(memdisk_files(disk, w->blobs, &f.config.files));
+    f.config.vfs = memdisk_vfs(disk);
+    f.config.env = &f.env;
+    fixture_open(&f);
+    if (acknowledged) check_model(&f, &w->model);
+    check_spans(&f);
+    if (deep) {
+        fixture_check(&f);
+        OK(fixture_put(&f, "afterwards", "works"));
+        assert_string_equal(fixture_get(&f, "afterwards"), "works");
+    }
+    kv_close(f.kv);
+    f.config.files->ops->free(f.config.files);
+    memdisk_free(disk);
+}
+
+static void cut_here(void *arg)
+{
+    struct world *w = arg;
+    if (w->busy) return;
+    w->busy = true;
+    w->cuts++;
+    w->cut.seed++;
+    check_after_cut(w, &w->cut, w->f->config.sync_every_commit, w->cuts % 8 == 0);
+    w->busy = false;
+}
+
+static void run_script_with_cuts(struct world *w, unsigned keep_percent, unsigned tear_percent, uint64_t seed)
+{
+    w->cuts = 0;
+    w->cut = (struct memdisk_cut){(seed + w->first_seed) * 1000, keep_percent, tear_percent};
+    disk_open(w, seed, true);
+    for (unsigned n = 0; n < OPERATIONS; n++) {
+        OK(step(w, n));
+        if (n % 6 == 5) receive(w);
+    }
+    assert_true(w->cuts > 3 * OPERATIONS);
+    check_model(w->f, &w->model);
+    w->busy = true;
+    fixture_check(w->f);
+    disk_close(w);
+}
+
+/* ------------------------------------------------------------------------------------------------------------- tests
+ */
+
+static void cuts_that_drop_everything_lose_nothing_acknowledged(void **state)
+{
+    run_script_with_cuts(*state, 0, 0, 1);
+}
+
+static void cuts_that_keep_everything_lose_nothing_acknowledged(void **state)
+{
+    run_script_with_cuts(*state, 100, 0, 2);
+}
+
+static void cuts_that_reorder_lose_nothing_acknowledged(void **state)
+{
+    run_script_with_cuts(*state, 50, 0, 3);
+}
+
+static void cuts_that_tear_lose_nothing_acknowledged(void **state)
+{
+    run_script_with_cuts(*state, 40, 40, 4);
+}
+
+/* Without a sync for each commit the last writes may go, and nothing else. */
+static void cuts_without_syncs_leave_a_store_that_opens(void **state)
+{
+    struct world *w = *state;
+    disk_open(w, 5, false);
+    kv_close(w->f->kv);
+    w->f->config.sync_every_commit = false;
+    fixture_open(w->f);
+    for (unsigned n = 0; n < OPERATIONS; n++) {
+        OK(step(w, n));
+        check_after_cut(w, &(struct memdisk_cut){w->first_seed + n, 50, 25}, false, n % 4 == 0);
+    }
+    disk_close(w);
+}
+
+static void a_store_is_whole_after_a_clean_end(void **state)
+{
+    struct world *w = *state;
+    disk_open(w, 6, false);
+    for (unsigned n = 0; n < OPERATIONS; n++) OK(step(w, n));
+    fixture_reopen(w->f);
+    check_model(w->f, &w->model);
+    fixture_check(w->f);
+    disk_close(w);
+}
+
+/* A write that failed may have happened or not: which of both is settled by what the store shows now. */
+static void settle(struct world *w)
+{
+    struct model *m = &w->model;
+    if (m->open_key < 0) return;
+    if (!key_shows(w->f, m->open_key, &m->keys[m->open_key])) {
+        assert_true(key_shows(w->f, m->open_key, &m->open));
+        m->keys[m->open_key] = m->open;
+    }
+    m->open_key = -1;
+}
+
+static void a_full_disk_fails_writes_clearly_and_heals(void **state)
+{
+    struct world *w = *state;
+    unsigned refused = 0;
+    disk_open(w, 7, false);
+    for (unsigned n = 0; n < OPERATIONS; n++) OK(step(w, n));
+    for (unsigned n = OPERATIONS; n < 3 * OPERATIONS; n++) {
+        struct memdisk_faults faults = {.budget_bytes = memdisk_used_bytes(w->disk) + roll(w) % 3 * 8192};
+        memdisk_faults_set(w->disk, &faults);
+        enum hkv_err err = step(w, n);
+        if (err != HKV_OK) {
+            assert_int_equal(err, HKV_E_DISK_FULL);
+            refused++;
+        }
+        assert_false(kv_in_transaction(w->f->kv));
+        check_model(w->f, &w->model); /* reads work on a full disk */
+        settle(w);
+    }
+    assert_true(refused > 10);
+    memdisk_faults_set(w->disk, &(struct memdisk_faults){0});
+    for (unsigned n = 0; n < OPERATIONS; n++) OK(step(w, n));
+    fixture_reopen(w->f);
+    check_model(w->f, &w->model);
+    fixture_check(w->f);
+    disk_close(w);
+}
+
+static unsigned run_with_errors(struct world *w, const struct memdisk_faults *faults)
+{
+    unsigned failed = 0;
+    for (unsigned n = 0; n < 3 * OPERATIONS; n++) {
+        memdisk_faults_set(w->disk, faults);
+        enum hkv_err err = step(w, n);
+        memdisk_faults_set(w->disk, &(struct memdisk_faults){0});
+        if (err != HKV_OK) {
+            if (err != HKV_E_DISK) print_error("seed %ju: %s\n", (uintmax_t)w->cut.seed, error_last());
+            assert_int_equal(err, HKV_E_DISK);
+            failed++;
+        }
+        assert_false(kv_in_transaction(w->f->kv));
+        w->cut.seed++;
+        if (n % 8 == 0) check_after_cut(w, &w->cut, true, n % 32 == 0);
+        settle(w);
+        check_model(w->f, &w->model);
+    }
+    return failed;
+}
+
+static void io_errors_fail_writes_and_lose_nothing_acknowledged(void **state)
+{
+    struct world *w = *state;
+    const struct memdisk_faults kinds[] = {
+        {.of[MEMDISK_READ].errors_per_million = 20000},
+        {.of[MEMDISK_WRITE].errors_per_million = 50000},
+        {.of[MEMDISK_SYNC].errors_per_million = 200000},
+        {.of[MEMDISK_SYNC].errors_per_million = 200000, .sync_error_forgets = true},
+    };
+    for (uint64_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        disk_open(w, 20 + i, false);
+        w->cut = (struct memdisk_cut){w->first_seed + 20 + i, 40, 20};
+        unsigned failed = run_with_errors(w, &kinds[i]);
+        if (i > 0) assert_true(failed > 5);
+        fixture_reopen(w->f);
+        check_model(w->f, &w->model);
+        fixture_check(w->f);
+        disk_close(w);
+    }
+}
+
+/* The power goes in the middle of whatever is under way, and the store dies with it. */
+static void the_power_goes_and_the_store_comes_back(void **state)
+{
+    struct world *w = *state;
+    disk_open(w, 8, false);
+    for (unsigned life = 0; life < 40; life++) {
+        memdisk_faults_set(w->disk, &(struct memdisk_faults){.off_after_changes = 1 + roll(w) % 40});
+        for (unsigned n = life * 100; step(w, n) == HKV_OK && n % 100 < 90; n++) continue;
+        kv_close(w->f->kv);
+        w->files->ops->free(w->files);
+        OK(memdisk_crash(w->disk, &(struct memdisk_cut){w->first_seed + life, 40, 20}));
+        memdisk_faults_set(w->disk, &(struct memdisk_faults){0});
+        OK(memdisk_files(w->disk, w->blobs, &w->files));
+        w->f->config.files = w->files;
+        fixture_open(w->f);
+        check_model(w->f, &w->model);
+        settle(w);
+        while (kv_maintain(w->f->kv)) continue;
+        fixture_check(w->f);
+    }
+    disk_close(w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_store_is_whole_after_a_clean_end),
+        TEST(cuts_that_drop_everything_lose_nothing_acknowledged),
+        TEST(cuts_that_keep_everything_lose_nothing_acknowledged),
+        TEST(cuts_that_reorder_lose_nothing_acknowledged),
+        TEST(cuts_that_tear_lose_nothing_acknowledged),
+        TEST(cuts_without_syncs_leave_a_store_that_opens),
+        TEST(a_full_disk_fails_writes_clearly_and_heals),
+        TEST(io_errors_fail_writes_and_lose_nothing_acknowledged),
+        TEST(the_power_goes_and_the_store_comes_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
