@@ -123,15 +123,25 @@ static enum hkv_err make_paths(struct kv *kv)
     return kv->config.vfs ? HKV_OK : files_make_folder(docs); /* another VFS has its own names */
 }
 
-static enum hkv_err settle_namespace(struct kv *kv, bool created, struct namespace_id *other)
+/* Names a new store. Its tables were made in a transaction before this one: a store that was cut off in between has
+ * nothing in `meta` and is still new. On an error kv_close() takes the transaction back. */
+static enum hkv_err name_new_store(struct kv *kv, bool *created)
+{
+    int64_t named;
+    uint8_t epoch[8];
+    TRY(db_integer(&kv->db, "SELECT EXISTS (SELECT 1 FROM meta)", &named));
+    if (named) return HKV_OK;
+    *created = true;
+    env_random(kv->config.env, epoch, sizeof epoch);
+    TRY(db_exec(&kv->db, "BEGIN IMMEDIATE"));
+    TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(kv->config.namespace.bytes, ID_BYTES)));
+    TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, sizeof epoch)));
+    return db_exec(&kv->db, "COMMIT");
+}
+
+static enum hkv_err settle_namespace(struct kv *kv, struct namespace_id *other)
 {
     struct buf stored = {0};
-    uint8_t epoch[8];
-    if (created) {
-        TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(kv->config.namespace.bytes, ID_BYTES)));
-        env_random(kv->config.env, epoch, sizeof epoch);
-        TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, sizeof epoch)));
-    }
     enum hkv_err err = kv_meta_get(kv, KV_META_NAMESPACE, &stored);
     if (err == HKV_E_NOT_FOUND || (err == HKV_OK && stored.len != ID_BYTES))
         err = error_set(HKV_E_CORRUPT, "%s: the store has no namespace", kv->db_path);
@@ -204,7 +214,8 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     TRY(schema_open(&kv->db, created));
     kv->checkpoint_at = KV_CHECKPOINT_PAGES;
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
-    TRY(settle_namespace(kv, *created, other));
+    TRY(name_new_store(kv, created));
+    TRY(settle_namespace(kv, other));
     kv->files = kv->config.files;
     if (!kv->files) TRY(files_posix_open(kv->blobs_path, &kv->files));
     TRY(load_state(kv));

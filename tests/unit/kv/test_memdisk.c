@@ -460,6 +460,135 @@ static void the_power_goes_and_the_store_comes_back(void **state)
     disk_close(w);
 }
 
+/* A power cut, or the end of the process, while the store is made for the first time. */
+static void a_store_cut_off_while_it_is_made_opens(void **state)
+{
+    struct world *w = *state;
+    w->busy = false;
+    w->f->config.sync_every_commit = true;
+    for (unsigned keep = 0; keep <= 100; keep += 50) {
+        w->cuts = 0;
+        w->cut = (struct memdisk_cut){w->first_seed + keep, keep, 0};
+        w->model = (struct model){.open_key = -1};
+        struct memdisk_config config = {.capacity_bytes = 32 << 20, .forgetful = true, .changed = cut_here, .arg = w};
+        OK(memdisk_new(&config, &w->disk));
+        OK(memdisk_files(w->disk, w->blobs, &w->files));
+        w->f->config.vfs = memdisk_vfs(w->disk);
+        w->f->config.files = w->files;
+        fixture_open(w->f);
+        assert_true(w->cuts > 5);
+        disk_close(w);
+        w->busy = false;
+    }
+}
+
+/* Opens with the n-th operation failing, for each n, until none is left to fail. */
+static void open_with_errors(struct world *w, enum memdisk_operation operation, bool fresh)
+{
+    bool created;
+    struct namespace_id other;
+    enum hkv_err err = HKV_E_DISK;
+    for (uint64_t n = 1; err != HKV_OK || n < 4; n++) {
+        struct memdisk_faults faults = {0};
+        struct memdisk *disk = NULL;
+        faults.of[operation].error_nth = n;
+        if (fresh) {
+            OK(memdisk_new(&(struct memdisk_config){.capacity_bytes = 32 << 20, .forgetful = true}, &disk));
+        } else {
+            OK(memdisk_crashed_copy(w->disk, &(struct memdisk_cut){n, 50, 0}, &disk));
+        }
+        OK(memdisk_files(disk, w->blobs, &w->f->config.files));
+        w->f->config.vfs = memdisk_vfs(disk);
+        memdisk_faults_set(disk, &faults);
+        err = kv_open(&w->f->config, &w->f->kv, &created, &other);
+        memdisk_faults_set(disk, &(struct memdisk_faults){0});
+        if (err != HKV_OK) assert_int_equal(err, HKV_E_DISK);
+        if (err == HKV_OK) kv_close(w->f->kv);
+        fixture_open(w->f);
+        if (!fresh) check_model(w->f, &w->model);
+        fixture_check(w->f);
+        kv_close(w->f->kv);
+        w->f->kv = NULL;
+        w->f->config.files->ops->free(w->f->config.files);
+        memdisk_free(disk);
+        assert_true(n < 1000);
+    }
+}
+
+static void opening_with_io_errors_fails_clearly_and_works_later(void **state)
+{
+    struct world *w = *state;
+    disk_open(w, 30, false);
+    for (unsigned n = 0; n < OPERATIONS; n++) OK(step(w, n));
+    struct kv *kv = w->f->kv;
+    for (int operation = 0; operation < MEMDISK_OPERATIONS; operation++) {
+        open_with_errors(w, (enum memdisk_operation)operation, true);
+        open_with_errors(w, (enum memdisk_operation)operation, false);
+    }
+    w->f->kv = kv;
+    disk_close(w);
+}
+
+/* Writes under savepoints of one transaction, as the replica thread groups them. */
+static unsigned run_group(struct world *w, unsigned n)
+{
+    struct value written[KEYS];
+    struct kv_write writes[KEYS] = {0};
+    struct key rooms[KEYS];
+    bool done[KEYS] = {0};
+    unsigned failed = 0;
+    enum hkv_err err = kv_begin(w->f->kv);
+    for (int k = 0; k < KEYS && err == HKV_OK; k++) {
+        struct kv_write *write = &writes[k];
+        value_make(&written[k], n * KEYS + (unsigned)k, k % 3 == 0 ? 9000 : 50, true);
+        write->content = slice_of(written[k].text, written[k].len);
+        write->entry = fixture_entry(w->f, 's', key_of(k, &rooms[k]), w->f->wall_us + n, write->content);
+        kv_content_parse(write->content, write->content.len, &write->parsed);
+        OK(entry_sign(&write->entry, &w->f->self.namespace_secret, &w->f->self.author_secret));
+        err = kv_savepoint(w->f->kv);
+        enum hkv_err one = err == HKV_OK ? kv_write(w->f->kv, write, &w->f->self) : err;
+        if (one == HKV_OK) one = kv_savepoint_release(w->f->kv);
+        done[k] = one == HKV_OK;
+        if (one != HKV_OK) kv_savepoint_rollback(w->f->kv);
+        if (one != HKV_OK) failed++;
+        if (!kv_in_transaction(w->f->kv)) err = one;
+    }
+    if (err == HKV_OK)
+        err = kv_commit(w->f->kv);
+    else
+        kv_rollback(w->f->kv);
+    for (int k = 0; k < KEYS && err == HKV_OK; k++)
+        if (done[k]) w->model.keys[k] = written[k];
+    return failed + (err != HKV_OK);
+}
+
+static void groups_take_back_the_parts_that_failed_and_no_others(void **state)
+{
+    struct world *w = *state;
+    unsigned failed[3] = {0};
+    disk_open(w, 40, false);
+    for (unsigned n = 0; n < 120; n++) {
+        unsigned kind = n % 3;
+        struct memdisk_faults faults = {0};
+        if (kind == 0) faults.of[MEMDISK_READ].errors_per_million = 100000;
+        if (kind == 1) faults.of[MEMDISK_WRITE].errors_per_million = 30000;
+        if (kind == 2) faults.budget_bytes = memdisk_used_bytes(w->disk) + roll(w) % 8 * 4096;
+        OK(db_cache_resize(&w->f->kv->db, n % 2 ? 1 << 20 : 0)); /* spills, and reads again */
+        w->f->wall_us += 1000000;
+        memdisk_faults_set(w->disk, &faults);
+        failed[kind] += run_group(w, n);
+        memdisk_faults_set(w->disk, &(struct memdisk_faults){0});
+        assert_false(kv_in_transaction(w->f->kv));
+        check_model(w->f, &w->model);
+        if (n % 5 == 0) fixture_check(w->f);
+    }
+    assert_true(failed[1] > 0 && failed[2] > 0);
+    fixture_reopen(w->f);
+    check_model(w->f, &w->model);
+    fixture_check(w->f);
+    disk_close(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -472,6 +601,9 @@ int main(void)
         TEST(a_full_disk_fails_writes_clearly_and_heals),
         TEST(io_errors_fail_writes_and_lose_nothing_acknowledged),
         TEST(the_power_goes_and_the_store_comes_back),
+        TEST(a_store_cut_off_while_it_is_made_opens),
+        TEST(opening_with_io_errors_fails_clearly_and_works_later),
+        TEST(groups_take_back_the_parts_that_failed_and_no_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
