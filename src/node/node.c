@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/log.h"
 #include "crypto/ed25519.h"
 
 void node_log(struct hkv_store *store, enum hkv_log_level level, const char *module, const char *format, ...)
@@ -16,6 +17,41 @@ void node_log(struct hkv_store *store, enum hkv_log_level level, const char *mod
     (void)vsnprintf(text, sizeof text, format, args);
     va_end(args);
     store->log(store->log_arg, level, module, text);
+}
+
+static pthread_mutex_t listeners_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct hkv_store *listeners;
+
+static void report(const struct log_sink *sink, enum log_level level, const char *module, const char *text)
+{
+    static const enum hkv_log_level levels[] = {[LOG_LEVEL_ERROR] = HKV_LOG_ERROR,
+                                                [LOG_LEVEL_WARN] = HKV_LOG_WARN,
+                                                [LOG_LEVEL_INFO] = HKV_LOG_INFO,
+                                                [LOG_LEVEL_DEBUG] = HKV_LOG_DEBUG};
+    (void)sink;
+    (void)pthread_mutex_lock(&listeners_lock);
+    for (struct hkv_store *s = listeners; s != NULL; s = s->log_next) s->log(s->log_arg, levels[level], module, text);
+    (void)pthread_mutex_unlock(&listeners_lock);
+}
+
+void node_log_begin(struct hkv_store *store)
+{
+    static const struct log_sink sink = {.write = report, .level = LOG_LEVEL_DEBUG};
+    if (store->log == NULL) return;
+    (void)pthread_mutex_lock(&listeners_lock);
+    store->log_next = listeners;
+    listeners = store;
+    (void)pthread_mutex_unlock(&listeners_lock);
+    log_set_sink(&sink);
+}
+
+void node_log_end(struct hkv_store *store)
+{
+    (void)pthread_mutex_lock(&listeners_lock);
+    struct hkv_store **at = &listeners;
+    while (*at != NULL && *at != store) at = &(*at)->log_next;
+    if (*at != NULL) *at = store->log_next;
+    (void)pthread_mutex_unlock(&listeners_lock);
 }
 
 void node_identity_get(struct hkv_store *store, struct node_identity *out)

@@ -73,6 +73,7 @@ struct hkv_store {
     size_t trusted_count;
     hkv_log_fn log;
     void *log_arg;
+    struct hkv_store *log_next; /* list of stores with a log, node.c */
 
     pthread_mutex_t identity_lock;
     struct node_identity identity;
@@ -104,6 +105,11 @@ struct hkv_store {
 /* Logs through the application's sink, if there is one. Any thread. */
 void node_log(struct hkv_store *store, enum hkv_log_level level, const char *module, const char *format, ...)
     HKV_PRINTF(4, 5);
+
+/* From here on the store's log also gets what the modules below report (base/log.h). They do not know which store they
+ * work for, so with several open ones each gets it. End it before the store is freed. Any thread. */
+void node_log_begin(struct hkv_store *store);
+void node_log_end(struct hkv_store *store);
 
 static inline struct env *node_env(struct hkv_store *store)
 {

@@ -443,6 +443,7 @@ static void write_records(struct hkv_store *store)
 static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
 {
     TRY(copy_options(store, o));
+    node_log_begin(store);
     TRY(data_dir_open(&store->dir, o->data_dir));
     TRY(resolve_identity(store, o));
     TRY(open_kv(store, o));
@@ -529,6 +530,7 @@ static void store_stop(struct hkv_store *store)
         watch_hub_fini(&store->watches);
     }
     if (store->kv != NULL) kv_close(store->kv);
+    node_log_end(store);
     data_dir_close(&store->dir);
     free(store->trusted);
     secret_wipe(&store->node_secret, sizeof store->node_secret);
