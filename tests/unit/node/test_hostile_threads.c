@@ -175,7 +175,8 @@ static void sixteen_threads_share_a_store(void **state)
     struct worker workers[THREADS];
     begin(rig, workers);
     await_calls(rig, 2000);
-    for (int i = 0; i < 10; i++) assert_ok(watch_some(rig));
+    for (int i = 0; i < 10; i++)
+        if (!may_be(watch_some(rig))) atomic_fetch_add(&rig->wrong, 1);
     atomic_store(&rig->stop, true);
     end(workers);
     assert_int_equal(atomic_load(&rig->wrong), 0);
