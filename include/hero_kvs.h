@@ -212,7 +212,8 @@ struct hkv_value {
 };
 
 /* Reads what the key shows. Reads never wait for writers.
- * Errors: HKV_E_KEY, HKV_E_NOT_FOUND, HKV_E_FORMAT (the winner's content is in a form this version cannot read). */
+ * Errors: HKV_E_KEY, HKV_E_NOT_FOUND, HKV_E_FORMAT (the winner's content is in a form this version cannot read),
+ * HKV_E_CORRUPT (its bytes were damaged on this node's disk and have not come again from a peer). */
 HKV_API enum hkv_err hkv_get(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_value *out);
 HKV_API void hkv_value_free(struct hkv_value *value);
 

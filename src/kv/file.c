@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/text.h"
 #include "kv/internal.h"
 
@@ -100,17 +101,43 @@ enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file)
     return HKV_OK;
 }
 
-void kv_files_undo(struct kv *kv, size_t mark)
+enum hkv_err kv_file_doomed(struct kv *kv, const struct hash *hash, uint64_t number)
 {
-    while (kv->stored_file_count > mark) {
+    if (kv->doomed_file_count == kv->doomed_file_cap) {
+        size_t cap = kv->doomed_file_cap ? kv->doomed_file_cap * 2 : 8;
+        struct kv_doomed_file *grown = realloc(kv->doomed_files, cap * sizeof *grown);
+        if (!grown) return error_set(HKV_E_NOMEM, "files of a transaction");
+        kv->doomed_files = grown;
+        kv->doomed_file_cap = cap;
+    }
+    kv->doomed_files[kv->doomed_file_count++] = (struct kv_doomed_file){*hash, number};
+    return HKV_OK;
+}
+
+void kv_files_undo(struct kv *kv, size_t stored_mark, size_t doomed_mark)
+{
+    if (kv->doomed_file_count > doomed_mark) kv->doomed_file_count = doomed_mark;
+    while (kv->stored_file_count > stored_mark) {
         struct kv_file *file = kv->stored_files[--kv->stored_file_count];
         file->state = KV_FILE_SEALED;
         if (file->released) destroy(file, true);
     }
 }
 
+/* A file that cannot be removed now is an orphan for the sweep after the next start. */
+static void remove_doomed(struct kv *kv)
+{
+    for (size_t i = 0; i < kv->doomed_file_count; i++) {
+        char name[FILES_NAME_MAX];
+        kv_file_name(&kv->doomed_files[i].hash, kv->doomed_files[i].number, name);
+        if (kv->files->ops->unlink(kv->files, name) != HKV_OK) log_warn("kv", "%s", error_last());
+    }
+    kv->doomed_file_count = 0;
+}
+
 void kv_files_committed(struct kv *kv)
 {
+    remove_doomed(kv);
     while (kv->stored_file_count > 0) {
         struct kv_file *file = kv->stored_files[--kv->stored_file_count];
         file->state = KV_FILE_KEPT;

@@ -43,6 +43,18 @@ static int64_t take_refs(struct kv_op *op, uint64_t value)
     return sum;
 }
 
+/* A value that is not present is removed, or becomes present. */
+static enum hkv_err leave_state(struct kv *kv, const struct value_row *old)
+{
+    if (old->state == VALUE_MISSING) kv->counters.missing--;
+    if (old->state == VALUE_TOO_LARGE) kv->counters.too_large--;
+    if (old->state != VALUE_BAD) return HKV_OK;
+    kv->counters.bad--;
+    if (!old->file) return HKV_OK;
+    kv->counters.file_bytes -= old->length;
+    return kv_file_doomed(kv, &old->hash, old->file);
+}
+
 static enum hkv_err change_refs(struct kv *kv, uint64_t id, int64_t delta)
 {
     struct value_row v;
@@ -53,8 +65,7 @@ static enum hkv_err change_refs(struct kv *kv, uint64_t id, int64_t delta)
     v.refs += delta;
     if (v.refs == 0 && kv->freed_due_us > kv->now_us + VALUE_GRACE_US) kv->freed_due_us = kv->now_us + VALUE_GRACE_US;
     if (v.refs > 0 || v.state == VALUE_PRESENT) return values_set_refs(&kv->db, id, v.refs, kv->now_us);
-    if (v.state == VALUE_MISSING) kv->counters.missing--;
-    if (v.state == VALUE_TOO_LARGE) kv->counters.too_large--;
+    TRY(leave_state(kv, &v));
     return values_remove(&kv->db, id);
 }
 
@@ -63,10 +74,7 @@ static enum hkv_err store_value(struct kv_op *op)
     struct kv *kv = op->kv;
     op->value.refs += take_refs(op, op->value.id);
     if (op->step == KV_VALUE_FILL) {
-        if (op->filled == VALUE_TOO_LARGE)
-            kv->counters.too_large--;
-        else
-            kv->counters.missing--;
+        TRY(leave_state(kv, &op->filled));
         if (op->value.file) kv->counters.file_bytes += op->value.length;
         return values_fill(&kv->db, &op->value, &op->body);
     }

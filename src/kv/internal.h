@@ -6,6 +6,7 @@
  *   insert.c    one accepted entry into every table          wanted.c    missing values
  *   shown.c     top and shown of a key, change log           meta.c      peers, meta, reset
  *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
+ *   bad.c       values whose bytes are not their own
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */
@@ -29,6 +30,7 @@
 #define KV_MAINTAIN_NAMES_MAX 128  /* file names looked at in one call */
 #define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
 #define KV_TAKEN_MAX          4096 /* missing values handed out at once */
+#define KV_SUSPECTS_MAX       256  /* reports of bad values that wait for the replica thread */
 #define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
 #define KV_BACKOFF_LAST_US    ((uint64_t)300000000)
 
@@ -52,6 +54,7 @@ struct kv_counters {
     uint64_t oldest_position;
     uint64_t newest_own_us;
     uint64_t file_bytes;
+    uint64_t bad;
 };
 
 /* ---------------------------------------------------------------------------------------------------------- parties */
@@ -107,6 +110,20 @@ struct kv_wanted_state {
     size_t waker_count;
 };
 
+/* Values reported as bad by readers, from any thread. */
+struct kv_suspects {
+    pthread_mutex_t lock;
+    struct hash items[KV_SUSPECTS_MAX];
+    size_t count;
+    size_t settled; /* by the open transaction, from the front */
+};
+
+/* A value file that goes when the open transaction is committed. */
+struct kv_doomed_file {
+    struct hash hash;
+    uint64_t number;
+};
+
 struct kv {
     struct kv_config config;
     char db_path[KV_PATH_MAX];
@@ -118,6 +135,7 @@ struct kv {
     struct kv_readers readers;
     struct kv_parties parties;
     struct kv_wanted_state wanted;
+    struct kv_suspects suspects;
     _Atomic uint64_t epoch;
     uint64_t run; /* random; names this run's temporary files */
     _Atomic uint64_t next_value;
@@ -135,13 +153,15 @@ struct kv {
     struct kv_counters counters;
     struct kv_counters counters_committed;
     struct kv_counters counters_saved;
-    size_t spans_saved, parties_saved, changes_saved, files_saved;
+    size_t spans_saved, parties_saved, changes_saved, files_saved, doomed_saved, settled_saved;
     struct kv_change *changes;
     size_t change_count, change_cap;
     struct kv_change *committed_changes;
     size_t committed_change_count;
     struct kv_file **stored_files; /* files that rows of this transaction refer to */
     size_t stored_file_count, stored_file_cap;
+    struct kv_doomed_file *doomed_files;
+    size_t doomed_file_count, doomed_file_cap;
     struct buf id; /* author ‖ key of the entry at work */
     uint64_t db_bytes;
 
@@ -200,7 +220,7 @@ struct kv_op {
     struct kv *kv;
     struct kv_cause cause;
     enum kv_value_step step;
-    enum value_state filled; /* KV_VALUE_FILL: the state that ends */
+    struct value_row filled; /* KV_VALUE_FILL: the row as it was */
     struct value_row value;  /* of the entry or the arrival */
     struct value_body body;
     struct buf providers;
@@ -277,7 +297,11 @@ void kv_file_name(const struct hash *hash, uint64_t number, char out[FILES_NAME_
 
 /* A row of the open transaction refers to the file. */
 HKV_CHECK enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file);
-void kv_files_undo(struct kv *kv, size_t mark);
+/* No row of the open transaction refers to this file any more: it is removed after the commit. */
+HKV_CHECK enum hkv_err kv_file_doomed(struct kv *kv, const struct hash *hash, uint64_t number);
+
+/* Takes back what was stored and doomed since the marks. */
+void kv_files_undo(struct kv *kv, size_t stored_mark, size_t doomed_mark);
 void kv_files_committed(struct kv *kv);
 HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
 
@@ -296,8 +320,18 @@ HKV_CHECK enum hkv_err kv_wanted_settle_limit(struct kv *kv);
 void kv_wanted_rolled_back(struct kv *kv);
 /* A missing value may be due before what was looked at already. */
 void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us);
+/* The value is wanted no more. */
+void kv_wanted_forget(struct kv *kv, uint64_t id);
 /* A received entry points to the missing value op->value: one more provider, maybe a shorter length. */
 HKV_CHECK enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const struct docs_origin *origin);
+
+/* ------------------------------------------------------------------------------------------------------------- bad.c
+ */
+
+void kv_suspects_init(struct kv *kv);
+void kv_suspects_fini(struct kv *kv);
+void kv_suspects_committed(struct kv *kv);
+void kv_suspects_forget(struct kv *kv);
 
 void kv_docs_init(struct kv *kv);
 

@@ -49,6 +49,7 @@ void kv_counts_publish(struct kv *kv)
         .visible_keys = c->visible,
         .tombstones = c->tombstones,
         .values_missing = c->missing,
+        .values_bad = c->bad,
         .values_too_large = c->too_large,
         .entries_refused = c->refused,
         .foreign_entries = c->foreign,
@@ -236,6 +237,7 @@ enum hkv_err kv_open(const struct kv_config *config, struct kv **out, bool *crea
     env_random(config->env, &kv->run, sizeof kv->run);
     (void)pthread_mutex_init(&kv->counts_lock, NULL);
     (void)pthread_mutex_init(&kv->readers.lock, NULL);
+    kv_suspects_init(kv);
     (void)pthread_cond_init(&kv->readers.returned, NULL);
     enum hkv_err err = open_parts(kv, created, other_namespace);
     if (err != HKV_OK) {
@@ -273,6 +275,8 @@ void kv_close(struct kv *kv)
     drop_committed_changes(kv);
     free(kv->changes);
     free(kv->stored_files);
+    free(kv->doomed_files);
+    kv_suspects_fini(kv);
     free(kv->parties.undo);
     buf_fini(&kv->id);
     (void)pthread_mutex_destroy(&kv->counts_lock);
@@ -311,7 +315,8 @@ static void take_back(struct kv *kv)
     kv->counters = kv->counters_committed;
     free_changes(kv->changes, 0, kv->change_count);
     kv->change_count = 0;
-    kv_files_undo(kv, 0);
+    kv_files_undo(kv, 0, 0);
+    kv->suspects.settled = 0;
     kv_wanted_rolled_back(kv);
 }
 
@@ -358,6 +363,7 @@ enum hkv_err kv_commit(struct kv *kv)
     spans_committed(kv->spans);
     kv_parties_committed(kv);
     kv_files_committed(kv);
+    kv_suspects_committed(kv);
     kv->counters_committed = kv->counters;
     drop_committed_changes(kv);
     if (kv->change_count > 0) {
@@ -378,6 +384,8 @@ enum hkv_err kv_savepoint(struct kv *kv)
     kv->parties_saved = kv->parties.undo_count;
     kv->changes_saved = kv->change_count;
     kv->files_saved = kv->stored_file_count;
+    kv->doomed_saved = kv->doomed_file_count;
+    kv->settled_saved = kv->suspects.settled;
     return run(kv, SQL_SAVEPOINT);
 }
 
@@ -400,7 +408,8 @@ void kv_savepoint_rollback(struct kv *kv)
     kv->counters = kv->counters_saved;
     free_changes(kv->changes, kv->changes_saved, kv->change_count);
     kv->change_count = kv->changes_saved;
-    kv_files_undo(kv, kv->files_saved);
+    kv_files_undo(kv, kv->files_saved, kv->doomed_saved);
+    kv->suspects.settled = kv->settled_saved;
     kv_wanted_rolled_back(kv);
 }
 

@@ -206,10 +206,23 @@ HKV_CHECK enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, u
  * where there is room. Bounded: it stores one row, not one for each value. replica */
 HKV_CHECK enum hkv_err kv_wanted_wake(struct kv *kv, const struct endpoint_id *peer);
 
+/* A reader found that the stored bytes of this content are not its own (or cannot be read): the value is reported as
+ * bad, and kv_quarantine() deals with it. The oldest KV_SUSPECTS_MAX reports are kept; the background check finds what
+ * is dropped. any */
+void kv_value_bad(struct kv *kv, const struct hash *hash);
+
+/* Puts the values reported by kv_value_bad() into quarantine: never read, shown or served again, counted as bad, wanted
+ * from any peer. Good bytes end that, fetched or written here, and so does a check that reads the old ones back well.
+ * `*count`: how many. replica */
+HKV_CHECK enum hkv_err kv_quarantine(struct kv *kv, size_t *count);
+
+/* A value in quarantine was read back with its own hash after all (the disk had refused to read it). replica */
+HKV_CHECK enum hkv_err kv_value_good(struct kv *kv, const struct hash *hash);
+
 /* Number of the newest value, present or not: what is noticed later has a greater one. replica */
 HKV_CHECK enum hkv_err kv_value_mark(struct kv *kv, uint64_t *mark);
 
-/* Whether a value of at most that number is missing (too large ones are not). replica */
+/* Whether a value of at most that number is missing or bad (too large ones are not). replica */
 HKV_CHECK enum hkv_err kv_value_missing(struct kv *kv, uint64_t mark, bool *missing);
 
 /* Opens a verified content for serving. `head` is the whole content when it is inline; else `fd` ≥ 0 is the file. The
@@ -245,6 +258,7 @@ struct kv_item {
     uint64_t expires_us;
     struct buf value;    /* filled when asked for and inline */
     struct kv_blob blob; /* opened when asked for and in a file; fd -1 otherwise */
+    bool bad;            /* the value is in quarantine: neither `value` nor `blob` is filled */
     uint32_t skip;       /* content bytes before the value in `blob` */
 };
 
@@ -252,7 +266,8 @@ void kv_item_fini(struct kv_item *item);
 
 enum kv_want { KV_WANT_META, KV_WANT_VALUE };
 
-/* What a document key shows now. Errors: HKV_E_NOT_FOUND (absent, tombstone, expired; quiet), HKV_E_FORMAT. any */
+/* What a document key shows now. Errors: HKV_E_NOT_FOUND (absent, tombstone, expired; quiet), HKV_E_FORMAT,
+ * HKV_E_CORRUPT (the value was asked for and is in quarantine). any */
 HKV_CHECK enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_want want, struct kv_item *out);
 
 /* Shown keys of one class in byte order: those beginning with `prefix` (a user-key or record-name prefix), after

@@ -135,7 +135,7 @@ static enum hkv_err resolve_content(struct kv_op *op, const struct kv_write *w)
     TRY(values_find(&kv->db, &w->entry.record.hash, &op->value, &found));
     if (found && op->value.state == VALUE_PRESENT) return HKV_OK;
     op->step = found ? KV_VALUE_FILL : KV_VALUE_ADD;
-    op->filled = op->value.state;
+    op->filled = op->value;
     if (!found) {
         op->value = (struct value_row){
             .id = w->file ? w->file->number : atomic_fetch_add(&kv->next_value, 1),
@@ -147,6 +147,7 @@ static enum hkv_err resolve_content(struct kv_op *op, const struct kv_write *w)
     op->value.kind = (int)w->parsed.kind;
     op->value.skip = w->parsed.skip;
     op->value.expires_us = w->parsed.expires_us;
+    op->value.file = 0;
     op->body.bytes = w->content;
     if (!w->file) return HKV_OK;
     op->value.file = w->file->number;

@@ -149,6 +149,7 @@ enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
     kv->config.namespace = *namespace;
     kv->epoch = epoch;
     kv_parties_forget(kv);
+    kv_suspects_forget(kv);
     kv_wanted_fini(kv);
     kv->wanted = (struct kv_wanted_state){0};
     /* Every file that is there now is an orphan. */

@@ -17,6 +17,7 @@ enum {
     COL_LENGTH,
     COL_SKIP,
     COL_FILE,
+    COL_STATE,
     COL_OUTBOARD,
     COL_BYTES
 };
@@ -68,7 +69,8 @@ static enum hkv_err read_item(struct kv *kv, struct db *db, sqlite3_stmt *s, enu
     out->expires_us = db_column_u64(s, COL_EXPIRES);
     out->skip = (uint32_t)sqlite3_column_int(s, COL_SKIP);
     out->length = length - out->skip;
-    if (want == KV_WANT_META || out->length > value_max) return HKV_OK;
+    out->bad = sqlite3_column_int(s, COL_STATE) == VALUE_BAD;
+    if (want == KV_WANT_META || out->length > value_max || out->bad) return HKV_OK;
     if (file) return open_file(kv, &out->hash, file, length, db_column_slice(s, COL_OUTBOARD), &out->blob);
     struct slice bytes = db_column_slice(s, COL_BYTES);
     if (bytes.len != length)
@@ -96,6 +98,9 @@ static enum hkv_err get_once(struct kv *kv, struct db *db, struct slice document
         err = HKV_E_NOT_FOUND;
     else
         err = read_item(kv, db, s, want, UINT64_MAX, out);
+    if (err == HKV_OK && want == KV_WANT_VALUE && out->bad)
+        err = error_set(HKV_E_CORRUPT, "the key's value was damaged on this node's disk; its bytes are kept from sight "
+                                       "until a peer has sent them again, or the key is written anew");
     sqlite3_reset(s);
     return err;
 }

@@ -172,7 +172,7 @@ static enum hkv_err resolve_value(struct kv_op *op, const struct entry *e, const
         .length = e->record.length_bytes,
         .state = wanted ? VALUE_MISSING : VALUE_TOO_LARGE,
     };
-    op->body.next_try_us = kv->now_us;
+    op->body.next_try_us = op->body.since_us = kv->now_us;
     if (origin && origin->provides_content) op->body.providers = slice_of(origin->peer.bytes, ID_BYTES);
     return HKV_OK;
 }

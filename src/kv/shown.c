@@ -203,8 +203,8 @@ static enum hkv_err set_top(struct kv_op *op, struct slice document_key, struct 
 {
     row->has_top = true;
     row->top = *top;
-    row->waiting = v->state != VALUE_PRESENT;
     bool shown_already = row->has_shown && memcmp(&row->shown, top, sizeof *top) == 0;
+    row->waiting = v->state != VALUE_PRESENT && !shown_already; /* what is shown may have become bad */
     return row->waiting || shown_already ? HKV_OK : show_top(op, document_key, row, v);
 }
 

@@ -68,6 +68,11 @@ void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us)
     look_again_from(&kv->wanted, next_try_us);
 }
 
+void kv_wanted_forget(struct kv *kv, uint64_t id)
+{
+    untake(&kv->wanted, id);
+}
+
 void kv_wanted_rolled_back(struct kv *kv)
 {
     look_again_from(&kv->wanted, 0);
@@ -107,6 +112,10 @@ static enum hkv_err apply_new_limit(struct kv *kv, const uint8_t limit[8])
     struct kv_counters *c = &kv->counters;
     if (c->missing > 0) TRY(apply_limit(kv, SQL_VALUE_LIMIT_LOWERED, &c->missing, &c->too_large));
     if (c->too_large > 0) TRY(apply_limit(kv, SQL_VALUE_LIMIT_RAISED, &c->too_large, &c->missing));
+    if (c->bad > 0) {
+        uint64_t unmoved = 0;
+        TRY(apply_limit(kv, SQL_VALUE_LIMIT_BAD, &unmoved, &unmoved));
+    }
     return kv_meta_set(kv, KV_META_LIMIT, slice_of(limit, 8));
 }
 
@@ -271,7 +280,8 @@ static enum hkv_err fill(struct kv_op *op, struct slice content, struct kv_file 
     struct kv_content parsed;
     struct slice head = file ? slice_of(file->head, file->head_len) : content;
     op->step = KV_VALUE_FILL;
-    op->filled = op->value.state;
+    op->filled = op->value;
+    op->value.file = 0;
     op->value.state = VALUE_PRESENT;
     op->value.length = file ? file->length : content.len;
     kv_content_parse(head, op->value.length, &parsed);
@@ -315,7 +325,7 @@ enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, uint64_t no
     sqlite3_stmt *s;
     bool found;
     TRY(values_find(&kv->db, hash, &v, &found));
-    if (!found || v.state != VALUE_MISSING) return HKV_OK;
+    if (!found || !value_is_wanted(v.state)) return HKV_OK;
     untake(&kv->wanted, v.id);
     TRY(db_statement(&kv->db, SQL_VALUE_PROVIDERS, &s));
     db_bind_u64(s, 1, v.id);
@@ -339,7 +349,8 @@ enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const
     struct value_row *v = &op->value;
     sqlite3_stmt *s;
     bool found;
-    bool shorter = record->length_bytes < v->length;
+    /* The length of a bad value is known: its content was here. */
+    bool shorter = v->state != VALUE_BAD && record->length_bytes < v->length;
     bool knows_peer = !origin || !origin->provides_content;
     if (!shorter && knows_peer) return HKV_OK;
     TRY(db_statement(&kv->db, SQL_VALUE_PROVIDERS, &s));
@@ -363,17 +374,18 @@ enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const
         kv->counters.missing++;
     }
     /* A new provider is a reason to try at once. */
-    if (v->state == VALUE_MISSING && !knows_peer && next_us > kv->now_us) next_us = kv->now_us;
+    bool fetched = value_is_wanted(v->state) && v->length <= kv->config.max_value_bytes;
+    if (fetched && !knows_peer && next_us > kv->now_us) next_us = kv->now_us;
     TRY(db_statement(&kv->db, SQL_VALUE_HINT, &s));
     db_bind_u64(s, 1, v->id);
     db_bind_u64(s, 2, v->length);
     sqlite3_bind_int(s, 3, (int)v->state);
-    if (v->state == VALUE_MISSING)
+    if (fetched)
         db_bind_u64(s, 4, next_us);
     else
         sqlite3_bind_null(s, 4);
     db_bind_slice(s, 5, buf_slice(&op->providers));
-    if (v->state == VALUE_MISSING) look_again_from(&kv->wanted, next_us);
+    if (fetched) look_again_from(&kv->wanted, next_us);
     return db_run(&kv->db, s);
 }
 

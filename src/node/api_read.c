@@ -168,8 +168,7 @@ static enum hkv_err page_add(struct listing *l, struct kv_item *item)
     }
     struct hkv_list_entry entry = {.length = item->length, .expires_us = item->expires_us};
     version_out(&item->version, &entry.version);
-    bool carries = l->with_values && item->length <= HKV_LIST_VALUE_MAX;
-    if (carries) {
+    if (l->with_values && !item->bad && item->length <= HKV_LIST_VALUE_MAX) {
         struct hkv_value value = {0};
         TRY(item_bytes(item, &value));
         entry.value = value.data;

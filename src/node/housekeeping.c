@@ -12,6 +12,7 @@ struct housekeeping {
     struct hkv_store *store;
     uint64_t now_us;
     size_t inserted;
+    size_t quarantined;
     bool running;
     void (*closed_done)(void *arg); /* set: closing */
     void *closed_arg;
@@ -21,6 +22,7 @@ static enum hkv_err round_apply(struct commit_task *task, struct kv *kv)
 {
     struct housekeeping *h = (struct housekeeping *)(void *)task;
     uint64_t next_due_us;
+    TRY(kv_quarantine(kv, &h->quarantined));
     TRY(kv_refused_retry(kv, HOUSEKEEPING_BATCH, &h->inserted, &next_due_us));
     return kv_expire_due(kv, h->now_us, HOUSEKEEPING_BATCH, &next_due_us);
 }
@@ -34,17 +36,15 @@ static void round_done(struct job *job)
         h->closed_done(h->closed_arg);
         return;
     }
-    if (h->inserted > 0) {
-        sync_entries_changed(h->store->sync, NULL);
-        fetcher_kick(h->store->fetcher);
-    }
+    if (h->inserted > 0) sync_entries_changed(h->store->sync, NULL);
+    if (h->inserted > 0 || h->quarantined > 0) fetcher_kick(h->store->fetcher);
     env_timer_set(env, &h->timer, env_mono_us(env) + HOUSEKEEPING_US);
 }
 
 static void round_complete(struct commit_task *task, enum hkv_err err)
 {
     struct housekeeping *h = (struct housekeeping *)(void *)task;
-    if (err != HKV_OK) h->inserted = 0; /* the next round tries again */
+    if (err != HKV_OK) h->inserted = h->quarantined = 0; /* the next round tries again */
     h->job.run = round_done;
     env_run_on(node_env(h->store), ENV_NETWORK, &h->job);
 }
@@ -53,7 +53,7 @@ static void round_begin(struct env_timer *timer)
 {
     struct housekeeping *h = (struct housekeeping *)(void *)((char *)timer - offsetof(struct housekeeping, timer));
     h->running = true;
-    h->inserted = 0;
+    h->inserted = h->quarantined = 0;
     h->now_us = env_wall_us(node_env(h->store));
     h->task = (struct commit_task){.apply = round_apply, .complete = round_complete};
     committer_submit(&h->store->committer, &h->task);

@@ -1,6 +1,6 @@
 /* What a store does by itself as time passes: expired values become events, entries that were refused for their stamp
- * are tried again when due, unreferenced values go. A timer of the network thread asks the replica thread, which says
- * when the next is due. Network thread, but for new and free. */
+ * are tried again when due, values found damaged are put into quarantine, unreferenced values go. A timer of the
+ * network thread asks the replica thread, which says when the next is due. Network thread, but for new and free. */
 #ifndef HKV_NODE_HOUSEKEEPING_H
 #define HKV_NODE_HOUSEKEEPING_H
 

@@ -457,7 +457,7 @@ static void round_timeout(struct env_timer *timer)
     struct kv_counts counts;
     kv_counts(round->driver->store->kv, &counts);
     enum hkv_err err = round->kind == SYNC_ROUND_CONVERGED
-                           ? not_converged(round, counts.values_missing)
+                           ? not_converged(round, counts.values_missing + counts.values_bad)
                            : error_set(HKV_E_TIMEOUT, "%zu of %zu peers had no session within %u ms",
                                        round_pending(round), round->peer_count, round->timeout_ms);
     round_finish(round, err);

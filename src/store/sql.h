@@ -7,7 +7,8 @@
 
 #define SQL_ENTRY_COLUMNS "id, stamp_us, length, hash, value, signatures, fingerprint"
 #define SQL_VALUE_COLUMNS "id, hash, length, refs, state, kind, skip, expires_us, file"
-#define SQL_SHOWN_COLUMNS "k.key, k.shown_us, p.id, k.kind, k.expires_us, k.expired, v.hash, v.length, v.skip, v.file"
+#define SQL_SHOWN_COLUMNS                                                                                              \
+    "k.key, k.shown_us, p.id, k.kind, k.expires_us, k.expired, v.hash, v.length, v.skip, v.file, v.state"
 
 #define SQL_TABLE(X)                                                                                                   \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
@@ -77,25 +78,32 @@
     X(VALUE_OPEN, "SELECT length, state, file, outboard, bytes FROM value WHERE substr(hash, 1, 8) = ?1 "              \
                   "AND hash = ?2")                                                                                     \
     X(VALUE_ADD, "INSERT INTO value (id, hash, length, refs, state, kind, skip, expires_us, freed_us, next_try_us, "   \
-                 "tried_us, attempts, file, providers, outboard, bytes) "                                              \
-                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, ?9, NULL, NULL, ?10, ?11, ?12, ?13)")                  \
+                 "since_us, tried_us, attempts, file, providers, outboard, bytes) "                                    \
+                 "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, NULL, ?9, ?14, NULL, NULL, ?10, ?11, ?12, ?13)")             \
     X(VALUE_FILL, "UPDATE value SET length = ?2, refs = ?3, state = 1, kind = ?4, skip = ?5, expires_us = ?6, "        \
-                  "next_try_us = NULL, tried_us = NULL, attempts = NULL, providers = NULL, file = ?7, outboard = ?8, " \
+                  "next_try_us = NULL, since_us = NULL, tried_us = NULL, attempts = NULL, providers = NULL, file = "   \
+                  "?7, outboard = ?8, "                                                                                \
                   "bytes = ?9 WHERE id = ?1")                                                                          \
     X(VALUE_REFS, "UPDATE value SET refs = ?2, freed_us = ?3 WHERE id = ?1")                                           \
     X(VALUE_REMOVE, "DELETE FROM value WHERE id = ?1")                                                                 \
     X(VALUE_HINT, "UPDATE value SET length = ?2, state = ?3, next_try_us = ?4, providers = ?5 WHERE id = ?1")          \
     X(VALUE_PROVIDERS, "SELECT providers, next_try_us, attempts FROM value WHERE id = ?1")                             \
-    X(VALUE_MISSING, "SELECT 1 FROM value INDEXED BY value_wanted WHERE state = 0 AND id <= ?1 LIMIT 1")               \
+    X(VALUE_MISSING, "SELECT 1 FROM value INDEXED BY value_wanted WHERE state IN (0, 3) AND id <= ?1 LIMIT 1")         \
     X(VALUE_WANTED, "SELECT id, next_try_us, tried_us, attempts, length, hash, providers FROM value "                  \
-                    "WHERE state = 0 AND (next_try_us, id) > (?1, ?2) ORDER BY next_try_us, id")                       \
+                    "WHERE state IN (0, 3) AND (next_try_us, id) > (?1, ?2) ORDER BY next_try_us, id")                 \
     X(VALUE_TRIED, "UPDATE value SET next_try_us = ?2, tried_us = ?3, attempts = ?4 WHERE id = ?1")                    \
     X(VALUE_FREED, "SELECT id, file, length, hash FROM value WHERE refs = 0 AND freed_us <= ?1 LIMIT ?2")              \
     X(VALUE_FREED_NEXT, "SELECT freed_us FROM value WHERE refs = 0 ORDER BY freed_us LIMIT 1")                         \
     X(VALUE_LIMIT_LOWERED, "UPDATE value INDEXED BY value_wanted SET state = 2, next_try_us = NULL "                   \
-                           "WHERE state = 0 AND length > ?1")                                                          \
+                           "WHERE state IN (0, 3) AND state = 0 AND length > ?1")                                      \
     X(VALUE_LIMIT_RAISED, "UPDATE value INDEXED BY value_too_large SET state = 0, next_try_us = 0 WHERE state = 2 "    \
                           "AND length BETWEEN 0 AND ?1")                                                               \
+    X(VALUE_BAD, "UPDATE value SET state = 3, next_try_us = ?2, since_us = ?3, tried_us = NULL, attempts = NULL "      \
+                 "WHERE id = ?1")                                                                                      \
+    X(VALUE_GOOD, "UPDATE value SET state = 1, next_try_us = NULL, since_us = NULL, tried_us = NULL, "                 \
+                  "attempts = NULL, providers = NULL WHERE id = ?1")                                                   \
+    X(VALUE_LIMIT_BAD, "UPDATE value INDEXED BY value_bad SET next_try_us = CASE WHEN length <= ?1 THEN 0 END "        \
+                       "WHERE state = 3")                                                                              \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE substr(hash, 1, 8) = ?1 AND hash = ?2 AND file = ?3")                \
     /* changes, refused */                                                                                             \

@@ -42,6 +42,7 @@ enum hkv_err values_add(struct db *db, const struct value_row *row, const struct
     bind_slice_or_null(s, 11, body->providers, body->providers.len > 0);
     bind_slice_or_null(s, 12, body->outboard, row->file != 0);
     bind_slice_or_null(s, 13, body->bytes, present && !row->file);
+    bind_u64_or_null(s, 14, body->since_us, !present);
     return db_run(db, s);
 }
 
@@ -103,6 +104,24 @@ enum hkv_err values_set_refs(struct db *db, uint64_t id, int64_t refs, uint64_t 
     db_bind_u64(s, 1, id);
     sqlite3_bind_int64(s, 2, refs);
     bind_u64_or_null(s, 3, freed_us, refs == 0);
+    return db_run(db, s);
+}
+
+enum hkv_err values_set_bad(struct db *db, uint64_t id, uint64_t next_try_us, uint64_t since_us)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(db, SQL_VALUE_BAD, &s));
+    db_bind_u64(s, 1, id);
+    bind_u64_or_null(s, 2, next_try_us, next_try_us != 0);
+    db_bind_u64(s, 3, since_us);
+    return db_run(db, s);
+}
+
+enum hkv_err values_set_good(struct db *db, uint64_t id)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(db, SQL_VALUE_GOOD, &s));
+    db_bind_u64(s, 1, id);
     return db_run(db, s);
 }
 

@@ -4,7 +4,10 @@
  *   MISSING ──arrived──▶ PRESENT ──references 0──▶ freed_us set ──grace time──▶ removed, and its file with it
  *      │ ▲                  bytes in the row up to 16 KiB, else the file <hash>-<number> in blobs/
  *      ▼ │ a shorter length claimed, or a greater limit
- *   TOO_LARGE               a MISSING or TOO_LARGE row without references goes at once
+ *   TOO_LARGE               a MISSING, TOO_LARGE or BAD row without references goes at once
+ *
+ *   PRESENT ──read back with a wrong hash──▶ BAD ──arrived, or read back well after all──▶ PRESENT
+ *              BAD keeps the damaged bytes where they are until good ones take their place, and is never read from
  *
  * Three contents are always there under fixed numbers and are not counted: nothing, our tombstone, the empty value.
  *
@@ -29,7 +32,14 @@ enum value_state {
     VALUE_MISSING,
     VALUE_PRESENT,
     VALUE_TOO_LARGE,
+    VALUE_BAD,
 };
+
+/* Whether it is to be fetched: its content is not here, or not as it was written. */
+static inline bool value_is_wanted(enum value_state state)
+{
+    return state == VALUE_MISSING || state == VALUE_BAD;
+}
 
 /* Kinds as in kv.h: 0 value, 1 tombstone, 2 unreadable. */
 struct value_row {
@@ -38,9 +48,9 @@ struct value_row {
     uint64_t length; /* of the content; what was claimed while it is not here */
     int64_t refs;
     enum value_state state;
-    int kind;            /* PRESENT */
-    uint32_t skip;       /* PRESENT: bytes before the value */
-    uint64_t expires_us; /* PRESENT; 0: does not expire */
+    int kind;            /* PRESENT, BAD */
+    uint32_t skip;       /* PRESENT, BAD: bytes before the value */
+    uint64_t expires_us; /* PRESENT, BAD; 0: does not expire */
     uint64_t file;       /* number in the file's name; 0: bytes are in the row */
 };
 
@@ -50,6 +60,7 @@ struct value_body {
     struct slice outboard;
     struct slice providers;
     uint64_t next_try_us;
+    uint64_t since_us; /* when it was first not here */
 };
 
 static inline bool value_is_constant(uint64_t id)
@@ -70,6 +81,12 @@ HKV_CHECK enum hkv_err values_fill(struct db *db, const struct value_row *row, c
 
 /* Sets the references, and when they became 0. */
 HKV_CHECK enum hkv_err values_set_refs(struct db *db, uint64_t id, int64_t refs, uint64_t freed_us);
+
+/* A present row becomes a bad one, wanted from `next_try_us` on (0: never); a bad row becomes the present one it was.
+ */
+HKV_CHECK enum hkv_err values_set_bad(struct db *db, uint64_t id, uint64_t next_try_us, uint64_t since_us);
+HKV_CHECK enum hkv_err values_set_good(struct db *db, uint64_t id);
+
 HKV_CHECK enum hkv_err values_remove(struct db *db, uint64_t id);
 
 #endif
