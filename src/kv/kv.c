@@ -113,14 +113,26 @@ static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages
     return SQLITE_OK;
 }
 
+static enum hkv_err database_path(const struct kv_config *config, char out[KV_PATH_MAX])
+{
+    int n = snprintf(out, KV_PATH_MAX, "%s/docs/store.db", config->data_dir);
+    if (n >= 0 && n < KV_PATH_MAX) return HKV_OK;
+    return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
+}
+
+enum hkv_err kv_exists(const struct kv_config *config, bool *exists)
+{
+    char path[KV_PATH_MAX];
+    TRY(database_path(config, path));
+    return db_exists(config->vfs, path, exists);
+}
+
 static enum hkv_err make_paths(struct kv *kv)
 {
     char docs[KV_PATH_MAX];
-    int n = snprintf(docs, sizeof docs, "%s/docs", kv->config.data_dir);
-    int m = snprintf(kv->db_path, sizeof kv->db_path, "%s/docs/store.db", kv->config.data_dir);
-    int o = snprintf(kv->blobs_path, sizeof kv->blobs_path, "%s/blobs", kv->config.data_dir);
-    if (n < 0 || m < 0 || o < 0 || m >= KV_PATH_MAX)
-        return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
+    TRY(database_path(&kv->config, kv->db_path));
+    (void)snprintf(docs, sizeof docs, "%s/docs", kv->config.data_dir); /* shorter */
+    (void)snprintf(kv->blobs_path, sizeof kv->blobs_path, "%s/blobs", kv->config.data_dir);
     return kv->config.vfs ? HKV_OK : files_make_folder(docs); /* another VFS has its own names */
 }
 

@@ -52,6 +52,9 @@ struct kv_config {
     struct files *files;    /* folder of value files, the caller's; NULL: data_dir/blobs */
 };
 
+/* Whether there is a database to open. Errors: HKV_E_INVALID (path too long). Start-up thread. */
+HKV_CHECK enum hkv_err kv_exists(const struct kv_config *config, bool *exists);
+
 /* Opens or creates. Reads spans and counters, nothing else that grows. `*created`: there was no store.
  * `*other_namespace` is set when the stored namespace is not config->namespace; the store is then not opened and the
  * stored one is returned there. Errors: HKV_E_VERSION, HKV_E_NAMESPACE. Start-up thread, before the replica thread

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "base/text.h"
-#include "net/endpoint.h"
 #include "node/node.h"
 #include "node/resolve.h"
 #include "node/sync.h"
@@ -341,7 +340,7 @@ static enum hkv_err round_call_new(struct hkv_store *store, enum sync_round_kind
 static enum hkv_err round_wait(struct round_call *call)
 {
     env_run_on(node_env(call->store), ENV_NETWORK, &call->begin);
-    (void)node_signal_wait(&call->done, HKV_FOREVER);
+    (void)node_signal_wait(call->store->world, &call->done, HKV_FOREVER);
     if (call->err != HKV_OK) error_restore(&call->why);
     return call->err;
 }
@@ -444,7 +443,7 @@ static void status_on_network(struct hkv_store *store, void *arg)
     sync_counters(store->sync, &counters);
     out->sessions_ok = counters.ok;
     out->sessions_failed = counters.failed;
-    out->conditions[HKV_CONDITION_ENDPOINT_BOUND] = store->endpoint != NULL;
+    out->conditions[HKV_CONDITION_ENDPOINT_BOUND] = store->transport != NULL;
     out->conditions[HKV_CONDITION_DOCS_RUNNING] = true;
     out->conditions[HKV_CONDITION_PEER_IN_SYNC] = in_sync || out->single_node;
 }
@@ -509,9 +508,8 @@ static enum hkv_err fill_info(struct hkv_store *store, struct endpoint_address *
 static void ports_on_network(struct hkv_store *store, void *arg)
 {
     struct hkv_info *out = arg;
-    if (store->endpoint == NULL) return; /* closing: the addresses that are asked for next say so */
-    out->port_ipv4 = net_endpoint_port(store->endpoint, false);
-    out->port_ipv6 = net_endpoint_port(store->endpoint, true);
+    if (store->transport == NULL) return; /* closing: the addresses that are asked for next say so */
+    store->world->ops->endpoint_ports(store->world, &out->port_ipv4, &out->port_ipv6);
 }
 
 enum hkv_err hkv_info(struct hkv_store *store, struct hkv_info *out)
@@ -601,7 +599,7 @@ void hkv_watch_close(struct hkv_watch *watch)
     if (watch == NULL) return;
     struct hkv_store *store =
         (struct hkv_store *)(void *)((char *)watch_hub_of(watch) - offsetof(struct hkv_store, watches));
-    watch_close(watch, runtime_on_callback_thread(&store->runtime));
+    watch_close(watch, store->world->ops->on_callback_thread(store->world));
 }
 
 const char *hkv_last_error(void)

@@ -6,6 +6,7 @@
  *
  * A write is referenced by its caller and by the committer; whoever lets go last frees it, so a caller that stopped
  * waiting can leave. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/text.h"
@@ -170,7 +171,7 @@ static enum hkv_err call_wait(struct write_call *call, const struct hkv_write_op
 {
     uint32_t timeout_ms = options == NULL ? HKV_FOREVER : options->timeout_ms;
     enum hkv_err err;
-    if (!node_signal_wait(&call->done, timeout_ms)) {
+    if (!node_signal_wait(call->store->world, &call->done, timeout_ms)) {
         err = error_set(HKV_E_OUTCOME_UNKNOWN,
                         "the write was not acknowledged within %u ms; it may or may not be stored", timeout_ms);
     } else {

@@ -1,5 +1,6 @@
 #include "node/identity.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -11,7 +12,9 @@
 
 #include "base/text.h"
 #include "crypto/ed25519.h"
+#include "node/world.h"
 
+#define KEYS_PREFIX      "keys/"
 #define PRIVATE_FILE_MAX 4096
 
 static enum hkv_err disk_error(const char *what, const char *path)
@@ -87,56 +90,82 @@ enum hkv_err data_dir_open(struct data_dir *dir, const char *path)
         err = data_dir_path(dir, "lock", &at);
         if (err == HKV_OK) err = take_lock(dir, (char *)at.data);
     }
+    if (err == HKV_OK) {
+        buf_clear(&at);
+        err = data_dir_path(dir, "keys", &at);
+        if (err == HKV_OK) err = files_posix_open((char *)at.data, &dir->keys);
+    }
     buf_fini(&at);
     if (err != HKV_OK) data_dir_close(dir);
     return err;
 }
 
+enum hkv_err data_dir_open_on(struct data_dir *dir, const struct node_disk *disk)
+{
+    *dir = (struct data_dir){.lock_fd = -1, .keys = disk->keys, .values = disk->values, .vfs = disk->vfs};
+    dir->path = strdup(disk->path);
+    return dir->path != NULL ? HKV_OK : error_set(HKV_E_NOMEM, "no memory to open a store");
+}
+
 void data_dir_close(struct data_dir *dir)
 {
     if (dir->lock_fd >= 0) (void)close(dir->lock_fd);
+    if (dir->vfs == NULL && dir->keys != NULL) dir->keys->ops->free(dir->keys); /* else the disk's */
     free(dir->path);
     *dir = (struct data_dir){.lock_fd = -1};
 }
 
-static enum hkv_err read_all(int fd, const char *path, struct buf *out)
+bool data_dir_values_accessible(const struct data_dir *dir)
+{
+    struct buf path = {0};
+    if (dir->vfs != NULL) return true;
+    bool good = data_dir_path(dir, "blobs", &path) == HKV_OK && access((const char *)path.data, R_OK | W_OK) == 0;
+    buf_fini(&path);
+    return good;
+}
+
+/* ------------------------------------------------------------------------------------------------ key files */
+
+static const char *in_keys(const char *name)
+{
+    assert(strncmp(name, KEYS_PREFIX, strlen(KEYS_PREFIX)) == 0);
+    return name + strlen(KEYS_PREFIX);
+}
+
+/* Others may not use a file of the system's; on another disk there are no others. */
+static enum hkv_err check_mode(const struct data_dir *dir, const char *name, int fd)
+{
+    struct stat st;
+    if (dir->vfs != NULL) return HKV_OK;
+    if (fstat(fd, &st) != 0)
+        return error_set(HKV_E_DISK, "%s/%s: cannot look at it: %s", dir->path, name, strerror(errno));
+    if ((st.st_mode & 077) == 0) return HKV_OK;
+    return error_set(HKV_E_PERMISSION, "%s/%s: mode %04o lets others use it; run chmod 600 %s/%s", dir->path, name,
+                     (unsigned)st.st_mode & 07777u, dir->path, name);
+}
+
+static enum hkv_err read_all(const struct data_dir *dir, const char *name, int fd, struct buf *out)
 {
     for (;;) {
         TRY(buf_reserve(out, 512));
-        ssize_t n = read(fd, out->data + out->len, 512);
+        ssize_t n = pread(fd, out->data + out->len, 512, (off_t)out->len);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return disk_error("read it", path);
+        if (n < 0) return error_set(HKV_E_DISK, "%s/%s: cannot read it: %s", dir->path, name, strerror(errno));
         if (n == 0) return HKV_OK;
         out->len += (size_t)n;
         if (out->len > PRIVATE_FILE_MAX)
-            return error_set(HKV_E_FORMAT, "%s: is longer than %d bytes and no file of ours", path, PRIVATE_FILE_MAX);
+            return error_set(HKV_E_FORMAT, "%s/%s: is longer than %d bytes and no file of ours", dir->path, name,
+                             PRIVATE_FILE_MAX);
     }
 }
 
 enum hkv_err private_file_read(const struct data_dir *dir, const char *name, struct buf *out)
 {
-    struct buf at = {0};
-    struct stat st;
-    int fd = -1;
-    enum hkv_err err = data_dir_path(dir, name, &at);
-    if (err != HKV_OK) goto out;
-    const char *path = (const char *)at.data;
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        err = errno == ENOENT ? HKV_E_NOT_FOUND : disk_error("open it", path);
-        goto out;
-    }
-    if (fstat(fd, &st) != 0) {
-        err = disk_error("look at it", path);
-    } else if ((st.st_mode & 077) != 0) {
-        err = error_set(HKV_E_PERMISSION, "%s: mode %04o lets others use it; run chmod 600 %s", path,
-                        (unsigned)st.st_mode & 07777u, path);
-    } else {
-        err = read_all(fd, path, out);
-    }
-out:
-    if (fd >= 0) (void)close(fd);
-    buf_fini(&at);
+    int fd;
+    TRY(dir->keys->ops->open_fd(dir->keys, in_keys(name), &fd));
+    enum hkv_err err = check_mode(dir, name, fd);
+    if (err == HKV_OK) err = read_all(dir, name, fd, out);
+    files_close_fd(fd);
     return err;
 }
 
@@ -156,52 +185,19 @@ enum hkv_err key_file_read(const struct data_dir *dir, const char *name, struct 
     return err;
 }
 
-static enum hkv_err sync_folder_of(const char *path)
-{
-    char folder[PATH_MAX];
-    const char *slash = strrchr(path, '/');
-    size_t length = slash == NULL || slash == path ? 1 : (size_t)(slash - path);
-    if (length >= sizeof folder) return error_set(HKV_E_DISK, "%s: the path is too long", path);
-    memcpy(folder, slash == NULL ? "." : path, length);
-    folder[length] = '\0';
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return disk_error("open this directory", folder);
-    enum hkv_err err = fsync(fd) == 0 ? HKV_OK : disk_error("sync this directory", folder);
-    (void)close(fd);
-    return err;
-}
-
-static enum hkv_err write_all(int fd, const char *path, struct slice content)
-{
-    while (content.len > 0) {
-        ssize_t n = write(fd, content.data, content.len);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return disk_error("write it", path);
-        content = slice_part(content, (size_t)n, content.len);
-    }
-    return fsync(fd) == 0 ? HKV_OK : disk_error("sync it", path);
-}
-
 enum hkv_err private_file_write(const struct data_dir *dir, const char *name, struct slice content)
 {
-    struct buf final = {0}, temporary = {0};
-    enum hkv_err err = data_dir_path(dir, name, &final);
-    if (err == HKV_OK) err = buf_append(&temporary, final.data, final.len);
-    if (err == HKV_OK) err = buf_append(&temporary, ".new", 5);
-    if (err != HKV_OK) goto out;
-    const char *path = (const char *)temporary.data;
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        err = disk_error("create it", path);
-        goto out;
-    }
-    err = write_all(fd, path, content);
-    (void)close(fd);
-    if (err == HKV_OK && rename(path, (const char *) final.data) != 0) err = disk_error("rename it", path);
-    if (err == HKV_OK) err = sync_folder_of(path);
-out:
-    buf_fini(&final);
-    buf_fini(&temporary);
+    const struct files_ops *ops = dir->keys->ops;
+    char temporary[FILES_NAME_MAX];
+    struct files_handle *h;
+    (void)snprintf(temporary, sizeof temporary, "%s.new", in_keys(name));
+    TRY(ops->unlink(dir->keys, temporary)); /* of a run that died while it wrote one */
+    TRY(ops->create(dir->keys, temporary, &h));
+    enum hkv_err err = ops->write(h, 0, content);
+    if (err == HKV_OK) err = ops->sync(h);
+    ops->close(h);
+    if (err == HKV_OK) err = ops->rename(dir->keys, temporary, in_keys(name));
+    if (err == HKV_OK) err = ops->sync_dir(dir->keys);
     return err;
 }
 
@@ -217,13 +213,8 @@ enum hkv_err key_file_write(const struct data_dir *dir, const char *name, const 
 
 enum hkv_err private_file_remove(const struct data_dir *dir, const char *name)
 {
-    struct buf at = {0};
-    enum hkv_err err = data_dir_path(dir, name, &at);
-    if (err == HKV_OK && unlink((const char *)at.data) != 0 && errno != ENOENT)
-        err = disk_error("remove it", (const char *)at.data);
-    if (err == HKV_OK) err = sync_folder_of((const char *)at.data);
-    buf_fini(&at);
-    return err;
+    TRY(dir->keys->ops->unlink(dir->keys, in_keys(name)));
+    return dir->keys->ops->sync_dir(dir->keys);
 }
 
 enum hkv_err secret_resolve(const struct data_dir *dir, const char *name, const char *option_name, const char *option,

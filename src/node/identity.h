@@ -6,22 +6,38 @@
  *   data_dir/keys/namespace.secret  absent on a store that joined by a read ticket
  *   data_dir/keys/namespace.join    only while a join is under way: "write <secret>" or "read <namespace id>" (join.c)
  *
- * Start-up thread and, for joining, the replica thread; nothing here is shared. */
+ * A store on another disk than the system's has the same files there, without lock.
+ *
+ * Start-up thread and, for joining, the caller's; nothing here is shared. */
 #ifndef HKV_NODE_IDENTITY_H
 #define HKV_NODE_IDENTITY_H
 
 #include "base/bytes.h"
 #include "base/ids.h"
+#include "store/files.h"
+
+struct node_disk;
 
 struct data_dir {
-    char *path;
-    int lock_fd; /* -1 while not held */
+    char *path;           /* "" or another name of its own on a disk that is not the system's */
+    int lock_fd;          /* -1 while not held, and on another disk */
+    struct files *keys;   /* folder of key files */
+    struct files *values; /* of value files, and */
+    const char *vfs;      /* SQLite's, on another disk; NULL: the system's below `path` */
 };
 
 /* Creates the directory and its sub-directories where absent and takes the lock.
  * Errors: HKV_E_INVALID (not a directory), HKV_E_PERMISSION, HKV_E_LOCKED, HKV_E_DISK, HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err data_dir_open(struct data_dir *dir, const char *path);
+
+/* The same on a disk of the world's (node/world.h), which has no lock: whoever made it opens it once. Errors:
+ * HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err data_dir_open_on(struct data_dir *dir, const struct node_disk *disk);
+
 void data_dir_close(struct data_dir *dir);
+
+/* Whether the folder of value files can be read and written. */
+bool data_dir_values_accessible(const struct data_dir *dir);
 
 /* Appends "<data_dir>/<name>" with a NUL that is not counted. Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err data_dir_path(const struct data_dir *dir, const char *name, struct buf *out);
@@ -30,7 +46,8 @@ HKV_CHECK enum hkv_err data_dir_path(const struct data_dir *dir, const char *nam
  * remedy), HKV_E_FORMAT, HKV_E_DISK. */
 HKV_CHECK enum hkv_err key_file_read(const struct data_dir *dir, const char *name, struct secret_key *out);
 
-/* Writes a file under the data directory durably: temporary file of mode 0600, sync, rename, sync of the folder. */
+/* Writes a file of keys/ durably: temporary file of mode 0600, sync, rename, sync of the folder. `name` begins with
+ * "keys/" here and below. */
 HKV_CHECK enum hkv_err private_file_write(const struct data_dir *dir, const char *name, struct slice content);
 HKV_CHECK enum hkv_err key_file_write(const struct data_dir *dir, const char *name, const struct secret_key *secret);
 

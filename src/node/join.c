@@ -131,7 +131,7 @@ static enum hkv_err reset(struct hkv_store *store, const struct doc_ticket *tick
                              .format_known = format_known};
     node_signal_init(&call.done);
     committer_submit(&store->committer, &call.task);
-    (void)node_signal_wait(&call.done, HKV_FOREVER);
+    (void)node_signal_wait(store->world, &call.done, HKV_FOREVER);
     node_signal_fini(&call.done);
     if (call.err != HKV_OK) error_restore(&call.why);
     return call.err;

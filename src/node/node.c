@@ -1,6 +1,5 @@
 #include "node/node.h"
 
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <time.h>
@@ -68,7 +67,7 @@ void node_identity_wipe(struct node_identity *identity)
 
 bool node_clock_is_sane(struct hkv_store *store)
 {
-    return env_wall_us(node_env(store)) >= (uint64_t)HKV_BUILD_UNIX_S * 1000000;
+    return env_wall_us(node_env(store)) >= store->world->built_wall_us;
 }
 
 enum hkv_err node_call_begin(struct hkv_store *store)
@@ -84,9 +83,9 @@ enum hkv_err node_call_begin(struct hkv_store *store)
 void node_call_end(struct hkv_store *store)
 {
     (void)pthread_mutex_lock(&store->calls_lock);
-    store->calls--;
-    if (store->calls == 0) (void)pthread_cond_broadcast(&store->calls_ended);
+    bool last = --store->calls == 0 && store->closing;
     (void)pthread_mutex_unlock(&store->calls_lock);
+    if (last) node_signal_set(&store->calls_ended); /* the last use of the store */
 }
 
 void node_signal_init(struct node_signal *signal)
@@ -114,24 +113,9 @@ void node_signal_set(struct node_signal *signal)
     (void)pthread_mutex_unlock(&signal->lock);
 }
 
-bool node_signal_wait(struct node_signal *signal, uint32_t timeout_ms)
+bool node_signal_is_set(struct node_signal *signal)
 {
-    struct timespec end;
-    (void)clock_gettime(CLOCK_MONOTONIC, &end);
-    end.tv_sec += (time_t)(timeout_ms / 1000);
-    end.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-    if (end.tv_nsec >= 1000000000) {
-        end.tv_sec++;
-        end.tv_nsec -= 1000000000;
-    }
-    bool forever = timeout_ms == 0 || timeout_ms == HKV_FOREVER;
     (void)pthread_mutex_lock(&signal->lock);
-    while (!signal->set) {
-        if (forever)
-            (void)pthread_cond_wait(&signal->changed, &signal->lock);
-        else if (pthread_cond_timedwait(&signal->changed, &signal->lock, &end) == ETIMEDOUT)
-            break;
-    }
     bool set = signal->set;
     (void)pthread_mutex_unlock(&signal->lock);
     return set;
@@ -157,7 +141,7 @@ void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *stor
     struct network_call call = {.job.run = network_call_run, .store = store, .run = run, .arg = arg};
     node_signal_init(&call.done);
     env_run_on(node_env(store), ENV_NETWORK, &call.job);
-    (void)node_signal_wait(&call.done, HKV_FOREVER);
+    (void)node_signal_wait(store->world, &call.done, HKV_FOREVER);
     node_signal_fini(&call.done);
 }
 
@@ -195,7 +179,7 @@ enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(stru
                                 .arg = arg};
     node_signal_init(&call.done);
     committer_submit(&store->committer, &call.task);
-    (void)node_signal_wait(&call.done, HKV_FOREVER);
+    (void)node_signal_wait(store->world, &call.done, HKV_FOREVER);
     node_signal_fini(&call.done);
     if (call.err != HKV_OK) error_restore(&call.why);
     return call.err;

@@ -2,7 +2,8 @@
  *
  *   api_*.c     public functions: check arguments, hand work over, wait
  *   open.c      brings the parts up and down in order
- *   commit.c    replica thread: group commit                     runtime.c   threads, clocks, timers
+ *   world_real.c, runtime.c   threads, clocks, timers, endpoint (another world in tests: world.h)
+ *   commit.c    replica thread: group commit
  *   sync_*.c    network thread: sessions with peers              watch.c     events for the application
  *   serve.c     network thread and workers: contents for peers   fetch.c     contents from peers
  *   records.c   format and member records                        identity.c  data directory, secrets
@@ -18,14 +19,13 @@
 #include "node/commit.h"
 #include "node/identity.h"
 #include "node/peers.h"
-#include "node/runtime.h"
 #include "node/watch.h"
+#include "node/world.h"
 #include "wire/transport.h"
 
 #define META_JOINED         "joined"         /* present: the namespace came by ticket */
 #define META_FORMAT_WRITTEN "format_written" /* present: this store wrote the format record */
 
-struct net_endpoint;
 struct housekeeping;
 struct local_change;
 struct peer_name;
@@ -54,7 +54,7 @@ struct node_identity {
 };
 
 struct hkv_store {
-    struct runtime runtime; /* first: its env is the store's env */
+    struct node_world *world;
     struct data_dir dir;
     struct kv *kv;
     struct committer committer;
@@ -79,8 +79,7 @@ struct hkv_store {
     struct node_identity identity;
 
     /* network thread */
-    struct net_endpoint *endpoint;
-    struct transport *transport;
+    struct transport *transport; /* NULL while the endpoint is not open */
     struct peers peers;
     struct sync_driver *sync;
     struct fetcher *fetcher;
@@ -92,14 +91,14 @@ struct hkv_store {
 
     /* open.c: how far the start came */
     bool parts_up;
-    bool threads_up;
+    bool running;        /* the world was started */
     bool format_written; /* the format record is written, or not ours to write */
 
     /* calls under way; close waits until they have left */
     pthread_mutex_t calls_lock;
-    pthread_cond_t calls_ended;
     size_t calls;
     bool closing;
+    struct node_signal calls_ended; /* once closing */
 };
 
 /* Logs through the application's sink, if there is one. Any thread. */
@@ -113,7 +112,7 @@ void node_log_end(struct hkv_store *store);
 
 static inline struct env *node_env(struct hkv_store *store)
 {
-    return &store->runtime.env;
+    return store->world->env;
 }
 
 /* A copy of the identity as it is now; wipe it with node_identity_wipe(). Any thread. */
@@ -153,18 +152,5 @@ HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *na
 
 /* Checks a prefix of user keys. Errors: HKV_E_KEY. */
 HKV_CHECK enum hkv_err node_prefix_check(struct slice prefix);
-
-/* A wait that another thread ends: set once, waited for by one. */
-struct node_signal {
-    pthread_mutex_t lock;
-    pthread_cond_t changed;
-    bool set;
-};
-
-void node_signal_init(struct node_signal *signal);
-void node_signal_fini(struct node_signal *signal);
-void node_signal_set(struct node_signal *signal);
-/* False when `timeout_ms` passed first; HKV_FOREVER and 0 wait without limit. */
-bool node_signal_wait(struct node_signal *signal, uint32_t timeout_ms);
 
 #endif

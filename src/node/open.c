@@ -1,10 +1,9 @@
 /* Opening and closing a store: brings the parts up in order, and down in the reverse one.
  *
- *   directory, lock, secrets ─▶ kv ─▶ committer, watches ─▶ endpoint, peers, driver, fetcher, server ─▶ threads ─▶
+ *   directory, lock, secrets ─▶ kv ─▶ committer, watches ─▶ peers, driver, fetcher, server ─▶ threads ─▶ endpoint ─▶
  * records, first syncs
  *
  * store_stop() undoes as much of it as was done, so that a failed open and a close are the same code. */
-#include <arpa/inet.h>
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +11,6 @@
 
 #include "base/text.h"
 #include "crypto/ed25519.h"
-#include "net/endpoint.h"
 #include "node/fetch.h"
 #include "node/housekeeping.h"
 #include "node/join.h"
@@ -20,6 +18,7 @@
 #include "node/records.h"
 #include "node/serve.h"
 #include "node/sync.h"
+#include "node/world_real.h"
 #include "wire/ticket.h"
 
 #define INCARNATIONS_KEPT_BYTES 8192 /* of the list of those used before: the last 1,024 */
@@ -39,11 +38,11 @@ void hkv_options_init(struct hkv_options *options)
     };
 }
 
-static enum hkv_err check_options(const struct hkv_options *o)
+static enum hkv_err check_options(const struct hkv_options *o, const struct node_disk *disk)
 {
     if (o == NULL || o->struct_bytes != sizeof *o)
         return error_set(HKV_E_INVALID, "options were not set up by hkv_options_init() of this version");
-    if (o->data_dir == NULL)
+    if (o->data_dir == NULL && disk->vfs == NULL)
         return error_set(HKV_E_UNSUPPORTED, "data_dir is NULL; stores in memory are not offered yet, name a directory");
     if (o->format == HKV_FORMAT_HERO_V1)
         return error_set(HKV_E_UNSUPPORTED, "the format hero-v1 is not offered yet; use native");
@@ -122,6 +121,8 @@ static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o,
         .disk_bytes = o->disk_bytes,
         .sync_every_commit = o->durability == HKV_DURABILITY_POWER,
         .env = node_env(store),
+        .vfs = store->dir.vfs,
+        .files = store->dir.values,
     };
 }
 
@@ -132,15 +133,12 @@ static enum hkv_err stored_namespace(struct hkv_store *store, const struct hkv_o
     struct kv_config config;
     struct kv *kv = NULL;
     struct namespace_id none = {{0}};
-    struct buf path = {0};
     bool created;
-    enum hkv_err err = data_dir_path(&store->dir, "docs/store.db", &path);
-    *there = err == HKV_OK && access((const char *)path.data, F_OK) == 0;
-    buf_fini(&path);
-    if (err != HKV_OK || !*there) return err;
     kv_config_fill(store, o, &none, &config);
+    TRY(kv_exists(&config, there));
+    if (!*there) return HKV_OK;
     *out = none;
-    err = kv_open(&config, &kv, &created, out);
+    enum hkv_err err = kv_open(&config, &kv, &created, out);
     if (err == HKV_OK) kv_close(kv);
     return err == HKV_E_NAMESPACE ? HKV_OK : err;
 }
@@ -267,14 +265,6 @@ static bool accepted(void *user, struct transport_conn *conn, struct slice alpn)
     return false;
 }
 
-static enum hkv_err parse_bind(const char *name, const char *text, bool ipv6, struct socket_address *out, bool *use)
-{
-    *out = (struct socket_address){.is_ipv6 = ipv6};
-    *use = text != NULL && text[0] != '\0';
-    if (!*use || inet_pton(ipv6 ? AF_INET6 : AF_INET, text, out->ip) == 1) return HKV_OK;
-    return error_set(HKV_E_INVALID, "%s is %s, which is no %s address", name, text, ipv6 ? "IPv6" : "IPv4");
-}
-
 static uint16_t last_port(struct hkv_store *store)
 {
     struct buf value = {0};
@@ -285,47 +275,54 @@ static uint16_t last_port(struct hkv_store *store)
     return port;
 }
 
-static enum hkv_err remember_port(struct hkv_store *store)
+static enum hkv_err remember_port(struct hkv_store *store, void *arg)
 {
-    uint16_t port = net_endpoint_port(store->endpoint, false);
-    if (port == 0) port = net_endpoint_port(store->endpoint, true);
+    uint16_t port = *(const uint16_t *)arg;
     uint8_t bytes[2] = {(uint8_t)(port >> 8), (uint8_t)port};
-    TRY(kv_begin(store->kv));
-    enum hkv_err err = kv_meta_set(store->kv, "port", slice_of(bytes, sizeof bytes));
-    if (err == HKV_OK) err = kv_commit(store->kv);
-    if (err != HKV_OK) kv_rollback(store->kv);
-    return err;
+    return kv_meta_set(store->kv, "port", slice_of(bytes, sizeof bytes));
+}
+
+struct endpoint_call {
+    const struct hkv_options *options;
+    uint16_t port;
+    enum hkv_err err;
+    struct error_text why;
+};
+
+static void open_on_network(struct hkv_store *store, void *arg)
+{
+    struct endpoint_call *call = arg;
+    const struct slice alpns[] = {slice_of_text(SYNC_COMPACT_ALPN), slice_of_text(SYNC_ALPN),
+                                  slice_of_text(FETCH_ALPN)};
+    const struct node_endpoint_config config = {
+        .options = call->options,
+        .secret = &store->node_secret,
+        .alpns = alpns,
+        .alpn_count = sizeof alpns / sizeof alpns[0],
+        .last_port = call->port,
+        .owner = {.admit = admit, .accepted = accepted, .user = store},
+    };
+    struct node_world *world = store->world;
+    uint16_t ipv4, ipv6;
+    call->err = world->ops->endpoint_open(world, &config, &store->transport);
+    if (call->err != HKV_OK) {
+        error_save(&call->why);
+        store->transport = NULL;
+        return;
+    }
+    world->ops->endpoint_ports(world, &ipv4, &ipv6);
+    call->port = ipv4 != 0 ? ipv4 : ipv6;
 }
 
 static enum hkv_err open_endpoint(struct hkv_store *store, const struct hkv_options *o)
 {
-    const struct slice alpns[] = {slice_of_text(SYNC_COMPACT_ALPN), slice_of_text(SYNC_ALPN),
-                                  slice_of_text(FETCH_ALPN)};
-    struct net_endpoint_config config = {
-        .loop = &store->runtime.loop,
-        .secret = &store->node_secret,
-        .alpns = alpns,
-        .alpn_count = sizeof alpns / sizeof alpns[0],
-        .owner = {.admit = admit, .accepted = accepted, .user = store},
-    };
-    net_limits_default(&config.limits);
-    TRY(parse_bind("bind_ipv4", o->bind_ipv4, false, &config.bind_v4, &config.use_v4));
-    TRY(parse_bind("bind_ipv6", o->bind_ipv6, true, &config.bind_v6, &config.use_v6));
-    if (!config.use_v4 && !config.use_v6) return error_set(HKV_E_INVALID, "bind_ipv4 and bind_ipv6 are both off");
-    bool last = o->bind_port == HKV_PORT_LAST;
-    config.bind_v4.port = config.bind_v6.port = last ? last_port(store) : (uint16_t)o->bind_port;
-    enum hkv_err err = net_endpoint_open(&config, &store->endpoint);
-    if (err == HKV_E_ADDRESS_IN_USE && (last || o->bind_port_fallback)) {
-        node_log(store, HKV_LOG_WARN, "net", "%s; another port is taken", error_last());
-        config.bind_v4.port = config.bind_v6.port = 0;
-        err = net_endpoint_open(&config, &store->endpoint);
+    struct endpoint_call call = {.options = o, .port = last_port(store)};
+    node_on_network(store, open_on_network, &call);
+    if (call.err != HKV_OK) {
+        error_restore(&call.why);
+        return call.err;
     }
-    if (err != HKV_OK) {
-        store->endpoint = NULL;
-        return err;
-    }
-    store->transport = net_endpoint_transport(store->endpoint);
-    return remember_port(store);
+    return node_on_replica(store, remember_port, &call.port);
 }
 
 /* ------------------------------------------------------------------------------------------------ peers */
@@ -440,11 +437,17 @@ static void write_records(struct hkv_store *store)
                  error_last());
 }
 
+static enum hkv_err open_disk(struct hkv_store *store, const struct hkv_options *o)
+{
+    const struct node_disk *disk = &store->world->disk;
+    return disk->vfs != NULL ? data_dir_open_on(&store->dir, disk) : data_dir_open(&store->dir, o->data_dir);
+}
+
 static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
 {
     TRY(copy_options(store, o));
     node_log_begin(store);
-    TRY(data_dir_open(&store->dir, o->data_dir));
+    TRY(open_disk(store, o));
     TRY(resolve_identity(store, o));
     TRY(open_kv(store, o));
     TRY(start_facts(store, o));
@@ -454,10 +457,9 @@ static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
     store->parts_up = true;
     TRY(open_parts(store));
     TRY(load_peers(store, o));
-    TRY(open_endpoint(store, o));
-    TRY(runtime_start(&store->runtime));
-    store->threads_up = true;
-    return HKV_OK;
+    TRY(store->world->ops->start(store->world));
+    store->running = true;
+    return open_endpoint(store, o);
 }
 
 /* ------------------------------------------------------------------------------------------------ down */
@@ -471,14 +473,19 @@ struct shutdown {
 static void endpoint_closed(void *arg)
 {
     struct shutdown *down = arg;
-    down->store->endpoint = NULL;
+    down->store->transport = NULL;
     node_signal_set(&down->done);
 }
 
 static void part_closed(void *arg)
 {
     struct shutdown *down = arg;
-    if (--down->open == 0) net_endpoint_close(down->store->endpoint, endpoint_closed, down);
+    struct node_world *world = down->store->world;
+    if (--down->open != 0) return;
+    if (down->store->transport != NULL)
+        world->ops->endpoint_close(world, endpoint_closed, down);
+    else
+        endpoint_closed(down);
 }
 
 static void close_on_network(struct hkv_store *store, void *arg)
@@ -494,30 +501,27 @@ static void close_on_network(struct hkv_store *store, void *arg)
     part_closed(down);
 }
 
-static void endpoint_only_closed(void *arg)
+/* Ends the calls under way, the parts, and the threads. */
+static void stop_running(struct hkv_store *store)
 {
-    (void)arg;
+    struct shutdown down = {.store = store};
+    node_signal_init(&down.done);
+    node_on_network(store, close_on_network, &down);
+    (void)node_signal_wait(store->world, &down.done, HKV_FOREVER);
+    node_signal_fini(&down.done);
+    (void)pthread_mutex_lock(&store->calls_lock);
+    bool idle = store->calls == 0;
+    (void)pthread_mutex_unlock(&store->calls_lock);
+    if (!idle) (void)node_signal_wait(store->world, &store->calls_ended, HKV_FOREVER);
+    watch_hub_close(&store->watches);
+    committer_close(&store->committer);
+    store->world->ops->stop(store->world);
 }
 
 /* Undoes start(), as far as it came. */
 static void store_stop(struct hkv_store *store)
 {
-    if (store->threads_up) {
-        struct shutdown down = {.store = store};
-        node_signal_init(&down.done);
-        node_on_network(store, close_on_network, &down);
-        (void)node_signal_wait(&down.done, HKV_FOREVER);
-        node_signal_fini(&down.done);
-        (void)pthread_mutex_lock(&store->calls_lock);
-        while (store->calls > 0) (void)pthread_cond_wait(&store->calls_ended, &store->calls_lock);
-        (void)pthread_mutex_unlock(&store->calls_lock);
-        watch_hub_close(&store->watches);
-        committer_close(&store->committer);
-        runtime_stop(&store->runtime);
-    } else if (store->endpoint != NULL) {
-        net_endpoint_close(store->endpoint, endpoint_only_closed, NULL);
-    }
-    runtime_fini(&store->runtime);
+    if (store->running) stop_running(store);
     housekeeping_free(store->housekeeping);
     records_free(store->records);
     server_free(store->server);
@@ -537,26 +541,33 @@ static void store_stop(struct hkv_store *store)
     node_identity_wipe(&store->identity);
     (void)pthread_mutex_destroy(&store->identity_lock);
     (void)pthread_mutex_destroy(&store->calls_lock);
-    (void)pthread_cond_destroy(&store->calls_ended);
+    node_signal_fini(&store->calls_ended);
+    store->world->ops->release(store->world);
     free(store);
 }
 
-enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out)
+static struct hkv_store *store_new(struct node_world *world)
 {
-    *out = NULL;
-    TRY(check_options(options));
-    TRY(crypto_init());
     struct hkv_store *store = calloc(1, sizeof *store);
-    if (store == NULL) return error_set(HKV_E_NOMEM, "no memory to open a store");
+    if (store == NULL) return NULL;
+    store->world = world;
     store->dir.lock_fd = -1;
-    enum hkv_err err = runtime_init(&store->runtime);
-    if (err != HKV_OK) {
-        free(store);
-        return err;
-    }
     (void)pthread_mutex_init(&store->identity_lock, NULL);
     (void)pthread_mutex_init(&store->calls_lock, NULL);
-    (void)pthread_cond_init(&store->calls_ended, NULL);
+    node_signal_init(&store->calls_ended);
+    return store;
+}
+
+enum hkv_err node_open_in(const struct hkv_options *options, struct node_world *world, struct hkv_store **out)
+{
+    *out = NULL;
+    enum hkv_err err = check_options(options, &world->disk);
+    if (err == HKV_OK) err = crypto_init();
+    struct hkv_store *store = err == HKV_OK ? store_new(world) : NULL;
+    if (store == NULL) {
+        world->ops->release(world);
+        return err != HKV_OK ? err : error_set(HKV_E_NOMEM, "no memory to open a store");
+    }
     err = start(store, options);
     if (err != HKV_OK) {
         struct error_text why;
@@ -571,10 +582,18 @@ enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out)
     return HKV_OK;
 }
 
+enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out)
+{
+    struct node_world *world;
+    *out = NULL;
+    TRY(node_world_real(&world));
+    return node_open_in(options, world, out);
+}
+
 void hkv_close(struct hkv_store *store)
 {
     if (store == NULL) return;
-    assert(!runtime_on_callback_thread(&store->runtime));
+    assert(!store->world->ops->on_callback_thread(store->world));
     (void)pthread_mutex_lock(&store->calls_lock);
     store->closing = true;
     (void)pthread_mutex_unlock(&store->calls_lock);
@@ -592,8 +611,8 @@ struct addresses_call {
 static void addresses_on_network(struct hkv_store *store, void *arg)
 {
     struct addresses_call *call = arg;
-    call->err = store->endpoint == NULL ? error_set(HKV_E_CLOSED, "the store is being closed")
-                                        : net_endpoint_addresses(store->endpoint, call->out);
+    call->err = store->transport == NULL ? error_set(HKV_E_CLOSED, "the store is being closed")
+                                         : store->world->ops->endpoint_addresses(store->world, call->out);
     if (call->err != HKV_OK) error_save(&call->why);
 }
 
@@ -607,9 +626,5 @@ enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out)
 
 bool node_values_accessible(struct hkv_store *store)
 {
-    struct buf path = {0};
-    bool good =
-        data_dir_path(&store->dir, "blobs", &path) == HKV_OK && access((const char *)path.data, R_OK | W_OK) == 0;
-    buf_fini(&path);
-    return good;
+    return data_dir_values_accessible(&store->dir);
 }

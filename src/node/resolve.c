@@ -48,7 +48,7 @@ static void resolve_done(struct job *job)
     struct resolution *r = (struct resolution *)(void *)job;
     struct hkv_store *store = r->store;
     struct peer *peer = peers_find(&store->peers, &r->id);
-    if (peer != NULL && store->endpoint != NULL) { /* else closing */
+    if (peer != NULL && store->transport != NULL) { /* else closing */
         peer->resolved = true;
         if (r->err != HKV_OK || address_set_merge(&peer->addrs, &r->addrs) != HKV_OK)
             node_log(store, HKV_LOG_WARN, "peers", "%s", error_last());

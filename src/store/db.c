@@ -90,6 +90,16 @@ static enum hkv_err db_configure(struct db *db, const struct db_config *config)
     return db_cache_resize(db, config->cache_bytes);
 }
 
+enum hkv_err db_exists(const char *vfs_name, const char *path, bool *exists)
+{
+    int there = 0;
+    sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name ? vfs_name : DB_VFS_DEFAULT);
+    if (!vfs) return error_set(HKV_E_INTERNAL, "SQLite has no VFS %s", vfs_name ? vfs_name : DB_VFS_DEFAULT);
+    int code = vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &there);
+    *exists = there != 0;
+    return code == SQLITE_OK ? HKV_OK : error_set(class_of(NULL, code), "%s: %s", path, sqlite3_errstr(code));
+}
+
 enum hkv_err db_open(const struct db_config *config, struct db *out)
 {
     *out = (struct db){.path = config->path};

@@ -45,6 +45,9 @@ struct db {
     sqlite3_stmt *statements[SQL_COUNT];
 };
 
+/* Whether there is such a file. */
+HKV_CHECK enum hkv_err db_exists(const char *vfs, const char *path, bool *exists);
+
 /* Opens a connection in WAL mode. The db is unusable, but may be closed, after an error. */
 HKV_CHECK enum hkv_err db_open(const struct db_config *config, struct db *out);
 void db_close(struct db *db);

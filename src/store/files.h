@@ -3,7 +3,7 @@
  * A file is created, written, synced, closed, renamed to its final name; after that its bytes never change. A name
  * survives power loss once sync_dir() has returned. Names have no slash.
  *
- * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_NOMEM; the sentence names the file. Any thread; one at a time for each
+ * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_PERMISSION, HKV_E_NOMEM; the sentence names the file. Any thread; one at a time for each
  * handle. */
 #ifndef HKV_STORE_FILES_H
 #define HKV_STORE_FILES_H

@@ -28,6 +28,7 @@ static enum hkv_err failed(struct files_posix *f, const char *name, const char *
 {
     int number = errno;
     enum hkv_err err = number == ENOSPC || number == EDQUOT ? HKV_E_DISK_FULL : HKV_E_DISK;
+    if (number == EACCES || number == EPERM) err = HKV_E_PERMISSION;
     if (number == ENOMEM) err = HKV_E_NOMEM;
     return error_set(err, "%s/%s: %s: %s", f->path, name, what, strerror(number));
 }

@@ -9,6 +9,7 @@
 #include "crypto/blake3.h"
 #include "node/node.h"
 #include "node/serve.h"
+#include "node/world_real.h"
 #include "unit/node/fixture_raw.h"
 
 #define BIG_BYTES ((size_t)64 << 20)
@@ -194,7 +195,7 @@ static void requests_that_never_end_make_room_again(void **state)
 static void count_connections(struct hkv_store *store, void *arg)
 {
     struct net_endpoint_stats stats;
-    net_endpoint_stats(store->endpoint, &stats);
+    net_endpoint_stats(node_world_real_endpoint(store->world), &stats);
     *(uint32_t *)arg = stats.conns;
 }
 
