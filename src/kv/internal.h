@@ -146,6 +146,7 @@ struct kv {
     bool sweeping;
     int wal_pages;
     int checkpoint_at;     /* pages in the log */
+    bool log_is_suspect;   /* a checkpoint failed: what is in the log may not be on the disk */
     uint64_t freed_due_us; /* when unused values may be due for removal */
 
     /* the open transaction */

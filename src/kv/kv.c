@@ -11,8 +11,6 @@
 #include "kv/internal.h"
 #include "store/schema.h"
 
-#define WAL_FRAME_BYTES (DB_PAGE_BYTES + 24)
-
 /* ------------------------------------------------------------------------------------------------------------ counters
  */
 
@@ -55,7 +53,7 @@ void kv_counts_publish(struct kv *kv)
         .foreign_entries = c->foreign,
         .position = c->position,
         .newest_stamp_us = c->newest_own_us,
-        .wal_bytes = (uint64_t)kv->wal_pages * WAL_FRAME_BYTES,
+        .wal_bytes = (uint64_t)kv->wal_pages * DB_LOG_FRAME_BYTES,
         .fingerprint = sum.xor
         ,
     };
@@ -226,6 +224,7 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     TRY(db_open(&config, &kv->db));
     TRY(schema_open(&kv->db, created));
     kv->checkpoint_at = KV_CHECKPOINT_PAGES;
+    kv->log_is_suspect = !kv->config.sync_every_commit; /* a run before may have failed to sync it */
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
     TRY(name_new_store(kv, created));
     TRY(settle_namespace(kv, other));
@@ -273,6 +272,16 @@ static void drop_committed_changes(struct kv *kv)
     kv->committed_change_count = 0;
 }
 
+/* A checkpoint that failed may have failed to sync the log. Commits that are synced one by one need no more than that
+ * SQLite writes a failed one's frames anew; commits that are not rest on this sync alone. */
+static enum hkv_err mend_log(struct kv *kv)
+{
+    if (!kv->log_is_suspect) return HKV_OK;
+    TRY(db_log_rewrite(&kv->db));
+    kv->log_is_suspect = false;
+    return HKV_OK;
+}
+
 void kv_close(struct kv *kv)
 {
     if (!kv) return;
@@ -280,7 +289,9 @@ void kv_close(struct kv *kv)
         kv_rollback(kv);
         kv_readers_fini(kv);
         spans_free(kv->spans);
-        db_close(&kv->db); /* the last connection to close checkpoints the log */
+        /* The last connection to close checkpoints the log, unless that would be done on a log with holes. */
+        if (mend_log(kv) != HKV_OK) (void)sqlite3_db_config(kv->db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        db_close(&kv->db);
     }
     if (kv->files && !kv->config.files) kv->files->ops->free(kv->files);
     kv_wanted_fini(kv);
@@ -539,8 +550,12 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
 static enum hkv_err checkpoint(struct kv *kv)
 {
     if (kv->wal_pages < kv->checkpoint_at) return HKV_OK;
+    TRY(mend_log(kv));
     int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    if (code != SQLITE_OK && code != SQLITE_BUSY) return db_error(&kv->db, code, "checkpoint");
+    if (code != SQLITE_OK && code != SQLITE_BUSY) {
+        kv->log_is_suspect = true;
+        return db_error(&kv->db, code, "checkpoint");
+    }
     /* The next commit begins at the start of the log again, unless a reader still needs it: then it is tried after as
      * many pages more. */
     kv->checkpoint_at = kv->wal_pages + KV_CHECKPOINT_PAGES;

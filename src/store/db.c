@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 static const char *const sql_texts[SQL_COUNT] = {
 #define SQL_TEXT(name, text) [SQL_##name] = text,
@@ -98,6 +99,42 @@ enum hkv_err db_exists(const char *vfs_name, const char *path, bool *exists)
     int code = vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &there);
     *exists = there != 0;
     return code == SQLITE_OK ? HKV_OK : error_set(class_of(NULL, code), "%s: %s", path, sqlite3_errstr(code));
+}
+
+/* Reads and writes back one piece of the log. */
+static int rewrite_piece(sqlite3_file *log, void *room, int len, sqlite3_int64 offset)
+{
+    int code = log->pMethods->xRead(log, room, len, offset);
+    return code == SQLITE_OK ? log->pMethods->xWrite(log, room, len, offset) : code;
+}
+
+/* In the pieces in which SQLite itself reads and writes: a VFS may look at them (walformat.html). */
+static int rewrite_log(sqlite3_file *log, void *room)
+{
+    sqlite3_int64 length = 0;
+    int code = log->pMethods->xFileSize(log, &length);
+    if (code != SQLITE_OK || length < DB_LOG_HEAD_BYTES) return code;
+    code = rewrite_piece(log, room, DB_LOG_HEAD_BYTES, 0);
+    for (sqlite3_int64 at = DB_LOG_HEAD_BYTES; code == SQLITE_OK && at + DB_LOG_FRAME_BYTES <= length;
+         at += DB_LOG_FRAME_BYTES) {
+        code = rewrite_piece(log, room, DB_LOG_FRAME_HEAD_BYTES, at);
+        if (code == SQLITE_OK) code = rewrite_piece(log, room, DB_PAGE_BYTES, at + DB_LOG_FRAME_HEAD_BYTES);
+    }
+    return code == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_FULL) : code;
+}
+
+enum hkv_err db_log_rewrite(struct db *db)
+{
+    sqlite3_file *log = NULL;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (code != SQLITE_OK || !log || !log->pMethods) return HKV_OK; /* no log yet, so nothing in it */
+    void *room = malloc(DB_PAGE_BYTES);
+    if (!room) return error_set(HKV_E_NOMEM, "%s: writing the log again", db->path);
+    code = rewrite_log(log, room);
+    free(room);
+    if (code == SQLITE_OK) return HKV_OK;
+    return error_set(class_of(db->handle, code), "%s-wal: writing the log again after a failed sync: %s (SQLite %d)",
+                     db->path, sqlite3_errstr(code), code);
 }
 
 enum hkv_err db_open(const struct db_config *config, struct db *out)

@@ -27,6 +27,11 @@
 #define DB_RESERVED_BYTES 8 /* of each page, for its checksum */
 #define DB_BUSY_MS        10000
 
+/* The write-ahead log: a head, then frames of a head and a page (sqlite.org/walformat.html). */
+#define DB_LOG_HEAD_BYTES       32
+#define DB_LOG_FRAME_HEAD_BYTES 24
+#define DB_LOG_FRAME_BYTES      (DB_LOG_FRAME_HEAD_BYTES + DB_PAGE_BYTES)
+
 /* The system's files, locked for this process as a whole: its connections share the index of the write-ahead log in
  * memory and take turns there, where the default takes and drops a file lock for every read (half of a get's time). */
 #define DB_VFS_DEFAULT "unix-excl"
@@ -54,6 +59,11 @@ void db_close(struct db *db);
 
 /* Changes the page cache of an open connection. */
 HKV_CHECK enum hkv_err db_cache_resize(struct db *db, uint64_t cache_bytes);
+
+/* Writes every byte of the write-ahead log once more and syncs it. Needed after a sync of the log has failed: the
+ * system may have marked what it could not write as written, and a checkpoint would then change the database while the
+ * log that could mend it after a power cut has holes. Only the writer, outside a transaction; readers may go on. */
+HKV_CHECK enum hkv_err db_log_rewrite(struct db *db);
 
 /* Runs SQL text whose rows nobody reads. */
 HKV_CHECK enum hkv_err db_exec(struct db *db, const char *text);

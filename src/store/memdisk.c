@@ -524,6 +524,14 @@ uint64_t memdisk_changes(struct memdisk *d)
     return changes;
 }
 
+uint64_t memdisk_operations(struct memdisk *d, enum memdisk_operation operation)
+{
+    (void)pthread_mutex_lock(&d->lock);
+    uint64_t seen = d->seen[operation];
+    (void)pthread_mutex_unlock(&d->lock);
+    return seen;
+}
+
 enum hkv_err memdisk_length(struct memdisk *d, const char *path, uint64_t *length)
 {
     (void)pthread_mutex_lock(&d->lock);

@@ -39,7 +39,8 @@ struct world {
     struct model model;
     struct memdisk_cut cut; /* made after each change */
     unsigned cuts;
-    bool busy; /* a cut is being looked at */
+    unsigned cuts_after; /* so many changes; 0: each */
+    bool busy;           /* a cut is being looked at */
     uint64_t dice;
     uint64_t first_seed; /* HKV_SEED, to try others */
 };
@@ -287,7 +288,8 @@ static void cut_here(void *arg)
     w->busy = true;
     w->cuts++;
     w->cut.seed++;
-    check_after_cut(w, &w->cut, w->f->config.sync_every_commit, w->cuts % 8 == 0);
+    if (w->cuts_after == 0 || w->cuts % w->cuts_after == 0)
+        check_after_cut(w, &w->cut, w->f->config.sync_every_commit, w->cuts % 8 == 0);
     w->busy = false;
 }
 
@@ -435,6 +437,47 @@ static void io_errors_fail_writes_and_lose_nothing_acknowledged(void **state)
         fixture_check(w->f);
         disk_close(w);
     }
+}
+
+/* The n-th sync fails and what it did not write is lost for good; later writes are acknowledged, and after every fifth
+ * change of the disk the power goes. Every sync of the script has its turn: of the log, of the database, of value files
+ * and of their folder. */
+static void run_script_with_a_lost_sync(struct world *w, bool sync_every_commit, unsigned keep_percent)
+{
+    unsigned failed = 0;
+    bool reached = true;
+    for (uint64_t n = 1; reached; n++) {
+        struct memdisk_faults faults = {.of[MEMDISK_SYNC].error_nth = n, .sync_error_forgets = true};
+        disk_open(w, 50, true);
+        w->busy = true;
+        kv_close(w->f->kv);
+        w->f->config.sync_every_commit = sync_every_commit;
+        fixture_open(w->f);
+        w->cut = (struct memdisk_cut){w->first_seed + n * 1000, keep_percent, 0};
+        w->cuts_after = 5;
+        memdisk_faults_set(w->disk, &faults);
+        for (unsigned i = 0; i < OPERATIONS / 2; i++) {
+            failed += step(w, i) != HKV_OK;
+            w->busy = memdisk_operations(w->disk, MEMDISK_SYNC) < n;
+            settle(w);
+        }
+        reached = memdisk_operations(w->disk, MEMDISK_SYNC) >= n;
+        check_model(w->f, &w->model);
+        disk_close(w);
+    }
+    assert_true(failed > 0);
+}
+
+static void a_lost_sync_takes_nothing_that_is_acknowledged_later(void **state)
+{
+    run_script_with_a_lost_sync(*state, true, 0);
+    run_script_with_a_lost_sync(*state, true, 50);
+}
+
+static void a_lost_sync_leaves_a_store_that_opens_without_syncs_of_commits(void **state)
+{
+    run_script_with_a_lost_sync(*state, false, 0);
+    run_script_with_a_lost_sync(*state, false, 50);
 }
 
 /* The power goes in the middle of whatever is under way, and the store dies with it. */
@@ -600,6 +643,8 @@ int main(void)
         TEST(cuts_without_syncs_leave_a_store_that_opens),
         TEST(a_full_disk_fails_writes_clearly_and_heals),
         TEST(io_errors_fail_writes_and_lose_nothing_acknowledged),
+        TEST(a_lost_sync_takes_nothing_that_is_acknowledged_later),
+        TEST(a_lost_sync_leaves_a_store_that_opens_without_syncs_of_commits),
         TEST(the_power_goes_and_the_store_comes_back),
         TEST(a_store_cut_off_while_it_is_made_opens),
         TEST(opening_with_io_errors_fails_clearly_and_works_later),
