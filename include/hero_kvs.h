@@ -57,6 +57,7 @@ extern "C" {
 #define HKV_FOREVER                 UINT32_MAX           /* as a timeout: no limit */
 #define HKV_ID_TEXT_BYTES           65                   /* 64 lower-case hex digits and NUL */
 #define HKV_PORT_LAST               (-1)                 /* as bind port: that of the last run, at first any */
+#define HKV_IN_MEMORY_BYTES_DEFAULT ((uint64_t)1 << 30)  /* of a store in memory, when disk_bytes is 0 */
 #define HKV_LIST_KEYS_MAX           1000                 /* entries in a page */
 #define HKV_LIST_BYTES_MAX          ((size_t)4 << 20)    /* value bytes in a page */
 #define HKV_LIST_VALUE_MAX          ((size_t)1 << 20)    /* longer values are listed by length only */
@@ -90,10 +91,15 @@ typedef void (*hkv_log_fn)(void *arg, enum hkv_log_level level, const char *modu
 /* How to open a store. hkv_options_init() sets the defaults given here; strings are borrowed until hkv_open returns.
  *
  * Secrets are 64 hex digits or 52 base32 characters (RFC 4648, no padding, either case). One that is not given is read
- * from data_dir/keys/, and created there when absent; one that differs from the stored file is HKV_E_IDENTITY. */
+ * from data_dir/keys/, and created there when absent; one that differs from the stored file is HKV_E_IDENTITY.
+ *
+ * A store in memory works as one in a directory does, from transactions to large values, and is gone when it is closed:
+ * with another namespace and other ids the next time, unless their secrets are given. It holds at most disk_bytes, or
+ * HKV_IN_MEMORY_BYTES_DEFAULT when that is 0; beside that its write-ahead log takes up to 192 MiB in heavy writing, and
+ * each large value that is being read or served a copy of itself. */
 struct hkv_options {
     size_t struct_bytes;          /* set by hkv_options_init; tells versions of this struct apart */
-    const char *data_dir;         /* created when absent; required (stores in memory are not offered yet) */
+    const char *data_dir;         /* created when absent; NULL: the store is in memory */
     const char *namespace_secret; /* write capability; NULL: keys/namespace.secret, or a namespace made now */
     const char *namespace_id;     /* read capability, 64 hex digits; excludes namespace_secret */
     const char *author_secret;    /* NULL: keys/author.secret */
@@ -112,7 +118,7 @@ struct hkv_options {
     uint32_t anti_entropy_ms;       /* HKV_ANTI_ENTROPY_MS_DEFAULT; at least 100; kept with 10 % jitter */
     uint64_t max_value_bytes;       /* HKV_VALUE_MAX_DEFAULT; larger ones are neither written nor fetched */
     uint64_t memory_bytes;          /* 64 MiB: page cache and queues together */
-    uint64_t disk_bytes;            /* 0: no limit of our own */
+    uint64_t disk_bytes;            /* 0: no limit of our own; in memory HKV_IN_MEMORY_BYTES_DEFAULT */
     bool allow_bad_clock;           /* false: writes are refused while the clock is older than this build */
     hkv_log_fn log;                 /* NULL: no log */
     void *log_arg;
@@ -463,7 +469,7 @@ struct hkv_info {
     char *endpoint_ticket; /* owned by the struct, as all pointers here */
     char *addrs;           /* comma separated */
     const char *format;    /* "native", or "unknown" after joining by ticket until the format record is seen */
-    char *data_dir;
+    char *data_dir;        /* "" for a store in memory */
     bool read_only;
     uint16_t port_ipv4; /* 0: family off */
     uint16_t port_ipv6;

@@ -499,7 +499,7 @@ static enum hkv_err fill_info(struct hkv_store *store, struct endpoint_address *
     buf_fini(&ticket);
     TRY(err);
     out->addrs = addresses_text(&self->addrs);
-    out->data_dir = strdup(store->dir.path);
+    out->data_dir = strdup(store->dir.vfs == NULL ? store->dir.path : "");
     if (out->addrs == NULL || out->data_dir == NULL)
         return error_set(HKV_E_NOMEM, "no memory for the node's addresses");
     return HKV_OK;

@@ -13,8 +13,10 @@
 #include "base/text.h"
 #include "crypto/ed25519.h"
 #include "node/world.h"
+#include "store/memdisk.h"
 
 #define KEYS_PREFIX      "keys/"
+#define MEMORY_PATH      "memory" /* stands in errors */
 #define PRIVATE_FILE_MAX 4096
 
 static enum hkv_err disk_error(const char *what, const char *path)
@@ -107,10 +109,36 @@ enum hkv_err data_dir_open_on(struct data_dir *dir, const struct node_disk *disk
     return dir->path != NULL ? HKV_OK : error_set(HKV_E_NOMEM, "no memory to open a store");
 }
 
+enum hkv_err data_dir_open_memory(struct data_dir *dir, uint64_t capacity_bytes)
+{
+    const struct memdisk_config config = {.capacity_bytes = capacity_bytes};
+    *dir = (struct data_dir){.lock_fd = -1};
+    TRY(memdisk_new(&config, &dir->memory));
+    dir->vfs = memdisk_vfs(dir->memory);
+    enum hkv_err err = memdisk_files(dir->memory, MEMORY_PATH "/keys", &dir->keys);
+    if (err == HKV_OK) err = memdisk_files(dir->memory, MEMORY_PATH "/blobs", &dir->values);
+    if (err == HKV_OK) {
+        dir->path = strdup(MEMORY_PATH);
+        if (dir->path == NULL) err = error_set(HKV_E_NOMEM, "no memory to open a store");
+    }
+    if (err != HKV_OK) data_dir_close(dir);
+    return err;
+}
+
+static void folder_free(struct files *folder)
+{
+    if (folder != NULL) folder->ops->free(folder);
+}
+
 void data_dir_close(struct data_dir *dir)
 {
+    bool borrowed = dir->vfs != NULL && dir->memory == NULL;
+    if (!borrowed) {
+        folder_free(dir->keys);
+        folder_free(dir->values);
+        memdisk_free(dir->memory);
+    }
     if (dir->lock_fd >= 0) (void)close(dir->lock_fd);
-    if (dir->vfs == NULL && dir->keys != NULL) dir->keys->ops->free(dir->keys); /* else the disk's */
     free(dir->path);
     *dir = (struct data_dir){.lock_fd = -1};
 }

@@ -16,14 +16,16 @@
 #include "base/ids.h"
 #include "store/files.h"
 
+struct memdisk;
 struct node_disk;
 
 struct data_dir {
-    char *path;           /* "" or another name of its own on a disk that is not the system's */
-    int lock_fd;          /* -1 while not held, and on another disk */
-    struct files *keys;   /* folder of key files */
-    struct files *values; /* of value files, and */
-    const char *vfs;      /* SQLite's, on another disk; NULL: the system's below `path` */
+    char *path;             /* "" or another name of its own on a disk that is not the system's */
+    int lock_fd;            /* -1 while not held, and on another disk */
+    struct files *keys;     /* folder of key files */
+    struct files *values;   /* of value files, and */
+    const char *vfs;        /* SQLite's, on another disk; NULL: the system's below `path` */
+    struct memdisk *memory; /* the disk of a store in memory, which is the store's own */
 };
 
 /* Creates the directory and its sub-directories where absent and takes the lock.
@@ -33,6 +35,9 @@ HKV_CHECK enum hkv_err data_dir_open(struct data_dir *dir, const char *path);
 /* The same on a disk of the world's (node/world.h), which has no lock: whoever made it opens it once. Errors:
  * HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err data_dir_open_on(struct data_dir *dir, const struct node_disk *disk);
+
+/* The same on a disk in memory, which is gone with data_dir_close(). Errors: HKV_E_NOMEM, HKV_E_INTERNAL. */
+HKV_CHECK enum hkv_err data_dir_open_memory(struct data_dir *dir, uint64_t capacity_bytes);
 
 void data_dir_close(struct data_dir *dir);
 

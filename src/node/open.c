@@ -24,6 +24,8 @@
 #define INCARNATIONS_KEPT_BYTES 8192 /* of the list of those used before: the last 1,024 */
 #define MEMORY_BYTES_MIN        ((uint64_t)8 << 20)
 #define ANTI_ENTROPY_MS_MIN     100
+#define MEMORY_SPARE_BYTES                                                                                             \
+    ((uint64_t)192 << 20) /* of a disk in memory: the write-ahead log, and a group that grows the files */
 
 void hkv_options_init(struct hkv_options *options)
 {
@@ -38,12 +40,10 @@ void hkv_options_init(struct hkv_options *options)
     };
 }
 
-static enum hkv_err check_options(const struct hkv_options *o, const struct node_disk *disk)
+static enum hkv_err check_options(const struct hkv_options *o)
 {
     if (o == NULL || o->struct_bytes != sizeof *o)
         return error_set(HKV_E_INVALID, "options were not set up by hkv_options_init() of this version");
-    if (o->data_dir == NULL && disk->vfs == NULL)
-        return error_set(HKV_E_UNSUPPORTED, "data_dir is NULL; stores in memory are not offered yet, name a directory");
     if (o->format == HKV_FORMAT_HERO_V1)
         return error_set(HKV_E_UNSUPPORTED, "the format hero-v1 is not offered yet; use native");
     if ((unsigned)o->format > HKV_FORMAT_HERO_V1 || (unsigned)o->durability > HKV_DURABILITY_PROCESS)
@@ -109,6 +109,11 @@ static enum hkv_err own_secret(struct hkv_store *store, const char *name, const 
     return found ? HKV_OK : make_secret(store, name, out);
 }
 
+static uint64_t memory_store_bytes(const struct hkv_options *o)
+{
+    return o->disk_bytes != 0 ? o->disk_bytes : HKV_IN_MEMORY_BYTES_DEFAULT;
+}
+
 static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o, const struct namespace_id *namespace,
                            struct kv_config *out)
 {
@@ -118,7 +123,7 @@ static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o,
         .author = store->identity.signer.author,
         .cache_bytes = o->memory_bytes / 2,
         .max_value_bytes = o->max_value_bytes + KV_CONTENT_HEAD_BYTES, /* of contents */
-        .disk_bytes = o->disk_bytes,
+        .disk_bytes = store->dir.memory != NULL ? memory_store_bytes(o) : o->disk_bytes,
         .sync_every_commit = o->durability == HKV_DURABILITY_POWER,
         .env = node_env(store),
         .vfs = store->dir.vfs,
@@ -440,7 +445,9 @@ static void write_records(struct hkv_store *store)
 static enum hkv_err open_disk(struct hkv_store *store, const struct hkv_options *o)
 {
     const struct node_disk *disk = &store->world->disk;
-    return disk->vfs != NULL ? data_dir_open_on(&store->dir, disk) : data_dir_open(&store->dir, o->data_dir);
+    if (disk->vfs != NULL) return data_dir_open_on(&store->dir, disk);
+    if (o->data_dir != NULL) return data_dir_open(&store->dir, o->data_dir);
+    return data_dir_open_memory(&store->dir, memory_store_bytes(o) + MEMORY_SPARE_BYTES);
 }
 
 static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
@@ -561,7 +568,7 @@ static struct hkv_store *store_new(struct node_world *world)
 enum hkv_err node_open_in(const struct hkv_options *options, struct node_world *world, struct hkv_store **out)
 {
     *out = NULL;
-    enum hkv_err err = check_options(options, &world->disk);
+    enum hkv_err err = check_options(options);
     if (err == HKV_OK) err = crypto_init();
     struct hkv_store *store = err == HKV_OK ? store_new(world) : NULL;
     if (store == NULL) {
