@@ -6,7 +6,7 @@
  *   insert.c    one accepted entry into every table          wanted.c    missing values
  *   shown.c     top and shown of a key, change log           meta.c      peers, meta, reset
  *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
- *   bad.c       values whose bytes are not their own
+ *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */
@@ -31,6 +31,10 @@
 #define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
 #define KV_TAKEN_MAX          4096 /* missing values handed out at once */
 #define KV_SUSPECTS_MAX       256  /* reports of bad values that wait for the replica thread */
+#define KV_AGES_MAX           29   /* age marks of the change log: one for each quarter of a day of a week */
+#define KV_PAGE_ROWS_MAX      4096 /* looked at for one page of the change log */
+#define KV_PAGE_BYTES_MAX     ((size_t)256 << 10) /* of their keys */
+#define KV_CHANGE_BY_PREFIX   0x100               /* in the column change.kind */
 #define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
 #define KV_BACKOFF_LAST_US    ((uint64_t)300000000)
 
@@ -39,6 +43,7 @@
 #define KV_META_COUNTERS  "kv/counters"
 #define KV_META_EPOCH     "kv/epoch"
 #define KV_META_WAKERS    "kv/wakers"
+#define KV_META_AGES      "kv/change_ages"
 #define KV_META_LIMIT     "kv/max_value_bytes"
 
 /* Kept in one row of `meta`, written with each commit that changes them. */
@@ -55,6 +60,17 @@ struct kv_counters {
     uint64_t newest_own_us;
     uint64_t file_bytes;
     uint64_t bad;
+};
+
+/* Up to `position` the changes were committed at `at_us` or before. */
+struct kv_age_mark {
+    uint64_t at_us;
+    uint64_t position;
+};
+
+struct kv_ages {
+    struct kv_age_mark marks[KV_AGES_MAX]; /* oldest first */
+    size_t count;
 };
 
 /* ---------------------------------------------------------------------------------------------------------- parties */
@@ -155,6 +171,8 @@ struct kv {
     struct kv_counters counters_committed;
     struct kv_counters counters_saved;
     size_t spans_saved, parties_saved, changes_saved, files_saved, doomed_saved, settled_saved;
+    struct kv_ages ages;
+    struct kv_ages ages_committed;
     struct kv_change *changes;
     size_t change_count, change_cap;
     struct kv_change *committed_changes;
@@ -172,6 +190,7 @@ struct kv {
 
 HKV_CHECK enum hkv_err kv_counters_save(struct kv *kv);
 HKV_CHECK enum hkv_err kv_counters_load(struct kv *kv);
+void kv_counters_decode(struct slice bytes, struct kv_counters *out);
 void kv_counts_publish(struct kv *kv);
 
 /* Our author; any thread. */
@@ -308,6 +327,22 @@ HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
 
 /* ------------------------------------------------------------------------------------------------------------ others
  */
+
+HKV_CHECK enum hkv_err kv_ages_load(struct kv *kv);
+
+/* Bounds of a listing, as document keys: from … below to. */
+struct kv_list_bounds {
+    struct buf from;
+    struct buf to;
+};
+
+HKV_CHECK enum hkv_err kv_list_bounds(enum kv_key_class class, struct slice prefix, struct slice after,
+                                      struct kv_list_bounds *out);
+void kv_list_bounds_fini(struct kv_list_bounds *b);
+
+/* Reads a row of SQL_KEY_LIST_META. `name` is borrowed from it. */
+HKV_CHECK enum hkv_err kv_list_row(struct db *db, sqlite3_stmt *s, struct slice *name, struct kv_version *version,
+                                   uint64_t *expires_us);
 
 HKV_CHECK enum hkv_err kv_readers_init(struct kv *kv);
 void kv_readers_fini(struct kv *kv);

@@ -25,14 +25,19 @@ enum hkv_err kv_counters_save(struct kv *kv)
     return kv_meta_set(kv, KV_META_COUNTERS, slice_of(bytes, sizeof bytes));
 }
 
+void kv_counters_decode(struct slice bytes, struct kv_counters *out)
+{
+    uint64_t words[COUNTER_WORDS] = {0};
+    for (size_t i = 0; i < COUNTER_WORDS && 8 * (i + 1) <= bytes.len; i++) words[i] = be64_load(bytes.data + 8 * i);
+    memcpy(out, words, sizeof words);
+}
+
 enum hkv_err kv_counters_load(struct kv *kv)
 {
     struct buf bytes = {0};
-    uint64_t words[COUNTER_WORDS] = {0};
     enum hkv_err err = kv_meta_get(kv, KV_META_COUNTERS, &bytes);
-    for (size_t i = 0; i < COUNTER_WORDS && 8 * (i + 1) <= bytes.len; i++) words[i] = be64_load(bytes.data + 8 * i);
+    kv_counters_decode(buf_slice(&bytes), &kv->counters);
     buf_fini(&bytes);
-    memcpy(&kv->counters, words, sizeof words);
     kv->counters_committed = kv->counters;
     return err == HKV_E_NOT_FOUND ? HKV_OK : err;
 }
@@ -184,6 +189,7 @@ static enum hkv_err load_state(struct kv *kv)
     sqlite3_stmt *s;
     bool found;
     TRY(kv_counters_load(kv));
+    TRY(kv_ages_load(kv));
     TRY(kv_wanted_init(kv));
     TRY(spans_open(&kv->db, &kv->spans));
     struct span_sum sum;
@@ -336,6 +342,7 @@ static void take_back(struct kv *kv)
     if (kv->spans) spans_rolled_back(kv->spans);
     kv_parties_forget(kv);
     kv->counters = kv->counters_committed;
+    kv->ages = kv->ages_committed;
     free_changes(kv->changes, 0, kv->change_count);
     kv->change_count = 0;
     kv_files_undo(kv, 0, 0);
@@ -349,28 +356,12 @@ void kv_rollback(struct kv *kv)
     take_back(kv);
 }
 
-/* Rows of the change log beyond the limit, oldest first; some more than were added, so that it comes down after a lower
- * limit. */
-static enum hkv_err trim_changes(struct kv *kv)
-{
-    struct kv_counters *c = &kv->counters;
-    sqlite3_stmt *s;
-    if (c->position <= KV_CHANGES_KEPT) return HKV_OK;
-    uint64_t keep_from = c->position - KV_CHANGES_KEPT + 1;
-    uint64_t most = c->oldest_position + 2 * (uint64_t)kv->change_count;
-    if (keep_from > most) keep_from = most;
-    if (keep_from <= c->oldest_position) return HKV_OK;
-    TRY(db_statement(&kv->db, SQL_CHANGE_TRIM, &s));
-    db_bind_u64(s, 1, keep_from);
-    c->oldest_position = keep_from;
-    return db_run(&kv->db, s);
-}
-
 static enum hkv_err commit_rows(struct kv *kv)
 {
     TRY(spans_flush(kv->spans));
     TRY(kv_parties_flush(kv));
-    if (kv->change_count > 0) TRY(trim_changes(kv));
+    /* Some more than were added, so that the log comes down after a lower limit. */
+    if (kv->change_count > 0) TRY(kv_changes_trim(kv, 2 * (uint64_t)kv->change_count));
     if (memcmp(&kv->counters, &kv->counters_committed, sizeof kv->counters) != 0) TRY(kv_counters_save(kv));
     return run(kv, SQL_COMMIT);
 }
@@ -388,6 +379,7 @@ enum hkv_err kv_commit(struct kv *kv)
     kv_files_committed(kv);
     kv_suspects_committed(kv);
     kv->counters_committed = kv->counters;
+    kv->ages_committed = kv->ages;
     drop_committed_changes(kv);
     if (kv->change_count > 0) {
         kv->committed_changes = kv->changes;

@@ -30,8 +30,11 @@
 #define KV_LOCAL_AHEAD_US     ((uint64_t)300000000) /* local stamps are never further ahead */
 #define KV_READERS_MAX        16
 #define KV_REFUSED_MAX        10000
-#define KV_CHANGES_KEPT       ((uint64_t)1000000) /* rows of the change log */
-#define KV_PROVIDERS_MAX      8                   /* remembered for one missing value */
+#define KV_CHANGES_KEPT       ((uint64_t)1000000)                 /* rows of the change log */
+#define KV_CHANGES_AGE_US     ((uint64_t)7 * 24 * 3600 * 1000000) /* no row is kept for much longer */
+#define KV_PAGE_CHANGES_MAX   1024
+#define KV_CHANGES_TRIM_MAX   ((uint64_t)2048)                    /* rows that one step of housekeeping removes */
+#define KV_PROVIDERS_MAX      8                                   /* remembered for one missing value */
 
 struct kv;
 struct files;
@@ -45,11 +48,13 @@ struct kv_config {
     struct author_id author; /* ours; changes with kv_set_author */
     uint64_t cache_bytes;    /* page cache of all connections together */
     uint64_t max_value_bytes;
-    uint64_t disk_bytes;    /* 0: no limit */
-    bool sync_every_commit; /* HKV_DURABILITY_POWER */
-    struct env *env;        /* clocks and random bytes */
-    const char *vfs;        /* SQLite VFS by name; NULL: the system's files */
-    struct files *files;    /* folder of value files, the caller's; NULL: data_dir/blobs */
+    uint64_t disk_bytes;     /* 0: no limit */
+    bool sync_every_commit;  /* HKV_DURABILITY_POWER */
+    struct env *env;         /* clocks and random bytes */
+    const char *vfs;         /* SQLite VFS by name; NULL: the system's files */
+    struct files *files;     /* folder of value files, the caller's; NULL: data_dir/blobs */
+    uint64_t changes_kept;   /* 0: KV_CHANGES_KEPT */
+    uint64_t changes_age_us; /* 0: KV_CHANGES_AGE_US */
 };
 
 /* Whether there is a database to open. Errors: HKV_E_INVALID (path too long). Start-up thread. */
@@ -296,10 +301,17 @@ HKV_CHECK enum hkv_err kv_history(struct kv *kv, struct slice document_key,
 
 /* ------------------------------------------------------------------------------------------------ changes */
 
-enum kv_change_kind { KV_PUT_LOCAL, KV_DELETE_LOCAL, KV_PUT_REMOTE, KV_DELETE_REMOTE, KV_EXPIRED };
+enum kv_change_kind {
+    KV_PUT_LOCAL,
+    KV_DELETE_LOCAL,
+    KV_PUT_REMOTE,
+    KV_DELETE_REMOTE,
+    KV_EXPIRED,
+    KV_LISTED, /* no change: a key that is present (kv_changes_read only) */
+};
 
 struct kv_change {
-    uint64_t position;
+    uint64_t position; /* from 1 on, without gaps */
     enum kv_change_kind kind;
     bool by_prefix; /* reason "prefix" */
     bool has_peer;
@@ -317,7 +329,40 @@ struct kv_changes {
 void kv_take_changes(struct kv *kv, struct kv_changes *out);
 void kv_changes_fini(struct kv_changes *changes);
 
+/* Names the numbering of positions; another one after kv_reset(). */
 uint64_t kv_epoch(const struct kv *kv);
+
+/* Removes rows of the change log that are beyond the limits of count and age, at most `max` of the oldest. Commits do
+ * it too, for twice as many rows as they add. replica, within a transaction */
+HKV_CHECK enum hkv_err kv_changes_trim(struct kv *kv, uint64_t max);
+
+/* Where a reader of changes stands: it has seen what was up to `position` of `epoch`. With `listing` it is being told
+ * which keys are present, in byte order, and has been told those up to `listed` (empty: none yet). */
+struct kv_changes_query {
+    uint64_t epoch;
+    uint64_t position;
+    struct slice prefix; /* of user keys; other changes are passed over */
+    bool listing;
+    struct slice listed;
+    size_t changes_max; /* in the page; 0 and more than KV_PAGE_CHANGES_MAX count as that */
+};
+
+struct kv_changes_page {
+    struct kv_changes changes; /* what comes next for this reader, in order */
+    uint64_t position;         /* where it stands after them */
+    bool listed_all;           /* after them the listing is complete */
+    bool lost;                 /* the log does not reach back to the query's position: none of the above */
+    uint64_t epoch; /* the log in this snapshot: positions first … last; first is last + 1 when it is empty */
+    uint64_t first;
+    uint64_t last;
+};
+
+/* Reads on, in one snapshot and bounded. Without `listing`: the changes behind the position. With it: those changes
+ * whose keys were listed already, and once the log is read to its end, the next keys as KV_LISTED. Whoever follows both
+ * in the order given holds at each moment exactly what one snapshot shows of the keys up to the last one listed, and
+ * after `listed_all` of all: nothing is missed between listing and changes, and nothing comes twice. any */
+HKV_CHECK enum hkv_err kv_changes_read(struct kv *kv, const struct kv_changes_query *query,
+                                       struct kv_changes_page *out);
 
 /* ------------------------------------------------------------------------------------------------ counts, peers, meta
  */

@@ -121,6 +121,8 @@ static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *names
     TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(namespace->bytes, ID_BYTES)));
     TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(bytes, sizeof bytes)));
     TRY(kv_meta_set(kv, KV_META_WAKERS, (struct slice){0}));
+    TRY(kv_meta_set(kv, KV_META_AGES, (struct slice){0}));
+    kv->ages = (struct kv_ages){0};
     kv->counters = (struct kv_counters){0};
     return kv_counters_save(kv);
 }

@@ -137,13 +137,8 @@ static enum hkv_err behind_prefix(struct slice prefix, struct buf *out)
     return HKV_OK;
 }
 
-struct list_bounds {
-    struct buf from;
-    struct buf to;
-};
-
-static enum hkv_err list_bounds(enum kv_key_class class, struct slice prefix, struct slice after,
-                                struct list_bounds *out)
+enum hkv_err kv_list_bounds(enum kv_key_class class, struct slice prefix, struct slice after,
+                            struct kv_list_bounds *out)
 {
     if (class == KV_KEY_SYSTEM) TRY(buf_append_byte(&out->from, 0));
     TRY(buf_append_slice(&out->from, prefix));
@@ -161,10 +156,19 @@ static enum hkv_err list_bounds(enum kv_key_class class, struct slice prefix, st
     return err;
 }
 
-static void list_bounds_fini(struct list_bounds *b)
+void kv_list_bounds_fini(struct kv_list_bounds *b)
 {
     buf_fini(&b->from);
     buf_fini(&b->to);
+}
+
+enum hkv_err kv_list_row(struct db *db, sqlite3_stmt *s, struct slice *name, struct kv_version *version,
+                         uint64_t *expires_us)
+{
+    (void)kv_key_classify(db_column_slice(s, COL_KEY), name);
+    version->stamp_us = db_column_u64(s, COL_STAMP);
+    *expires_us = db_column_u64(s, COL_EXPIRES);
+    return db_column_id(db, s, COL_AUTHOR, version->author.bytes);
 }
 
 static enum hkv_err visit_row(struct kv *kv, struct db *db, sqlite3_stmt *s, enum kv_want want, uint64_t value_max,
@@ -183,13 +187,13 @@ static enum hkv_err visit_row(struct kv *kv, struct db *db, sqlite3_stmt *s, enu
 enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix, struct slice after, enum kv_want want,
                      uint64_t value_max, bool (*visit)(void *arg, struct kv_item *item), void *arg)
 {
-    struct list_bounds bounds = {0};
+    struct kv_list_bounds bounds = {0};
     struct kv_reader *reader = NULL;
     sqlite3_stmt *s = NULL;
     bool go_on = true;
     uint64_t now_us = env_wall_us(kv->config.env);
     if (class == KV_KEY_FOREIGN) return HKV_OK; /* never visible */
-    enum hkv_err err = list_bounds(class, prefix, after, &bounds);
+    enum hkv_err err = kv_list_bounds(class, prefix, after, &bounds);
     if (err == HKV_OK) err = kv_reader_take(kv, &reader);
     if (err != HKV_OK) goto out;
     err = db_statement(&reader->db, want == KV_WANT_VALUE ? SQL_KEY_LIST : SQL_KEY_LIST_META, &s);
@@ -206,7 +210,7 @@ enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix
     sqlite3_reset(s);
 out:
     if (reader) kv_reader_give(kv, reader);
-    list_bounds_fini(&bounds);
+    kv_list_bounds_fini(&bounds);
     return err;
 }
 

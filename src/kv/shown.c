@@ -117,7 +117,7 @@ static enum hkv_err log_change(struct kv *kv, const struct kv_cause *cause, stru
     TRY(db_statement(&kv->db, SQL_CHANGE_ADD, &s));
     db_bind_u64(s, 1, change.position);
     db_bind_slice(s, 2, document_key);
-    sqlite3_bind_int(s, 3, (int)kind | (cause->by_prefix ? 0x100 : 0));
+    sqlite3_bind_int(s, 3, (int)kind | (cause->by_prefix ? KV_CHANGE_BY_PREFIX : 0));
     db_bind_u64(s, 4, change.version.stamp_us);
     db_bind_u64(s, 5, author);
     if (peer)

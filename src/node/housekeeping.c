@@ -24,7 +24,8 @@ static enum hkv_err round_apply(struct commit_task *task, struct kv *kv)
     uint64_t next_due_us;
     TRY(kv_quarantine(kv, &h->quarantined));
     TRY(kv_refused_retry(kv, HOUSEKEEPING_BATCH, &h->inserted, &next_due_us));
-    return kv_expire_due(kv, h->now_us, HOUSEKEEPING_BATCH, &next_due_us);
+    TRY(kv_expire_due(kv, h->now_us, HOUSEKEEPING_BATCH, &next_due_us));
+    return kv_changes_trim(kv, KV_CHANGES_TRIM_MAX);
 }
 
 static void round_done(struct job *job)

@@ -61,6 +61,7 @@ static enum hkv_event_type event_type_of(enum kv_change_kind kind)
     case KV_DELETE_REMOTE:
         return HKV_EVENT_DELETE_REMOTE;
     case KV_EXPIRED:
+    case KV_LISTED:
         return HKV_EVENT_EXPIRED;
     }
     assert(false);

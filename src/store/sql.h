@@ -109,6 +109,9 @@
     /* changes, refused */                                                                                             \
     X(CHANGE_ADD, "INSERT INTO change (position, key, kind, stamp_us, author, peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")  \
     X(CHANGE_TRIM, "DELETE FROM change WHERE position < ?1")                                                           \
+    X(CHANGE_SCAN, "SELECT c.position, c.key, c.kind, c.stamp_us, a.id, p.id FROM change c "                           \
+                   "JOIN party a ON a.number = c.author LEFT JOIN party p ON p.number = c.peer "                       \
+                   "WHERE c.position >= ?1 ORDER BY c.position")                                                       \
     X(REFUSED_PUT, "INSERT OR REPLACE INTO refused (id, due_us, peer, provides, entry) VALUES (?1, ?2, ?3, ?4, ?5)")   \
     X(REFUSED_FIND, "SELECT due_us FROM refused WHERE id = ?1")                                                        \
     X(REFUSED_NEXT, "SELECT id, due_us, peer, provides, entry FROM refused ORDER BY due_us LIMIT 1")                   \

@@ -1,0 +1,255 @@
+/* The change log: positions, bounds, reading, and listing with changes in between. */
+#include "fixture/kv_store.h"
+
+#include <stdio.h>
+
+#include "kv/internal.h"
+
+#define T          FIXTURE_NOW_US
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+static void put_numbered(struct fixture *f, int from, int to)
+{
+    for (int i = from; i < to; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "k%04d", i);
+        OK(fixture_put(f, key, "v"));
+    }
+}
+
+static struct kv_changes_query behind(const struct fixture *f, uint64_t position)
+{
+    return (struct kv_changes_query){.epoch = kv_epoch(f->kv), .position = position};
+}
+
+static struct kv_changes_page read_page(struct fixture *f, const struct kv_changes_query *query)
+{
+    struct kv_changes_page page;
+    OK(kv_changes_read(f->kv, query, &page));
+    return page;
+}
+
+/* "kind key" of each, joined by commas. */
+static void assert_page(struct fixture *f, const struct kv_changes_query *query, const char *expected)
+{
+    static const char *const names[] = {"put-local",     "delete-local", "put-remote",
+                                        "delete-remote", "expired",      "listed"};
+    char text[512] = "";
+    struct kv_changes_page page = read_page(f, query);
+    assert_false(page.lost);
+    for (size_t i = 0; i < page.changes.count; i++) {
+        const struct kv_change *c = &page.changes.items[i];
+        snprintf(text + strlen(text), sizeof text - strlen(text), "%s%s%s %.*s", i ? ", " : "", names[c->kind],
+                 c->by_prefix ? " by-prefix" : "", (int)c->key.len, (const char *)c->key.data);
+    }
+    kv_changes_fini(&page.changes);
+    assert_string_equal(text, expected);
+}
+
+static void assert_lost(struct fixture *f, const struct kv_changes_query *query, uint64_t first)
+{
+    struct kv_changes_page page = read_page(f, query);
+    assert_true(page.lost);
+    assert_int_equal(page.changes.count, 0);
+    assert_int_equal(page.epoch, kv_epoch(f->kv));
+    assert_int_equal(page.first, first);
+}
+
+static void the_log_says_what_the_commits_said(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_changes_query query = behind(f, 0);
+    struct kv_signer x = fixture_writer(f, 'x');
+    assert_page(f, &query, "");
+    OK(fixture_put(f, "a", "one"));
+    OK(fixture_put(f, "a", NULL));
+    struct entry e = fixture_entry(f, 'x', fixture_key("dir/b"), T, slice_of_text("two"));
+    assert_int_equal(fixture_receive(f, &e), DOCS_INSERTED);
+    fixture_arrive(f, "two");
+    e = fixture_entry(f, 'x', slice_of_text("dir/"), T + 1, slice_of_text("removes"));
+    assert_int_equal(fixture_receive(f, &e), DOCS_INSERTED);
+    assert_page(f, &query, "put-local a, delete-local a, put-remote dir/b, delete-remote by-prefix dir/b");
+    query.prefix = slice_of_text("dir/");
+    struct kv_changes_page page = read_page(f, &query);
+    assert_int_equal(page.changes.count, 2);
+    assert_int_equal(page.position, 4);
+    assert_int_equal(page.changes.items[0].position, 3);
+    assert_int_equal(page.changes.items[0].version.stamp_us, T);
+    assert_memory_equal(&page.changes.items[0].version.author, &x.author, sizeof x.author);
+    assert_true(page.changes.items[1].has_peer);
+    assert_int_equal(page.changes.items[1].version.stamp_us, T + 1);
+    kv_changes_fini(&page.changes);
+}
+
+static void numbers_of_undone_changes_are_given_again(void **state)
+{
+    struct fixture *f = *state;
+    OK(fixture_put(f, "a", "one"));
+    OK(kv_begin(f->kv));
+    struct kv_write w = {.entry = fixture_entry(f, 's', fixture_key("gone"), 0, slice_of_text("x")),
+                         .content = slice_of_text("x")};
+    OK(kv_propose_stamp(f->kv, w.entry.key, &w.entry.record.stamp_us));
+    OK(entry_sign(&w.entry, &f->self.namespace_secret, &f->self.author_secret));
+    OK(kv_write(f->kv, &w, &f->self));
+    kv_rollback(f->kv);
+    fixture_reopen(f);
+    OK(fixture_put(f, "b", "two"));
+    struct kv_changes_query query = behind(f, 1);
+    struct kv_changes_page page = read_page(f, &query);
+    assert_int_equal(page.changes.count, 1);
+    assert_int_equal(page.changes.items[0].position, 2);
+    assert_true(slice_equal(buf_slice(&page.changes.items[0].key), slice_of_text("b")));
+    kv_changes_fini(&page.changes);
+    fixture_check(f);
+}
+
+static void a_page_is_bounded_and_says_where_it_ends(void **state)
+{
+    struct fixture *f = *state;
+    put_numbered(f, 0, 10);
+    struct kv_changes_query query = behind(f, 2);
+    query.changes_max = 3;
+    struct kv_changes_page page = read_page(f, &query);
+    assert_int_equal(page.changes.count, 3);
+    assert_int_equal(page.changes.items[0].position, 3);
+    assert_int_equal(page.position, 5);
+    assert_int_equal(page.last, 10);
+    kv_changes_fini(&page.changes);
+    query.position = 10;
+    assert_page(f, &query, "");
+}
+
+static void what_the_log_does_not_hold_is_lost(void **state)
+{
+    struct fixture *f = *state;
+    put_numbered(f, 0, 3);
+    struct kv_changes_query query = behind(f, 4);
+    assert_lost(f, &query, 1);
+    query = behind(f, 0);
+    query.epoch++;
+    assert_lost(f, &query, 1);
+}
+
+static void a_reset_begins_another_epoch(void **state)
+{
+    struct fixture *f = *state;
+    put_numbered(f, 0, 3);
+    struct kv_changes_query old = behind(f, 2);
+    struct namespace_id other = {{5}};
+    OK(kv_reset(f->kv, &other));
+    assert_int_not_equal(kv_epoch(f->kv), old.epoch);
+    assert_lost(f, &old, 1);
+    struct kv_changes_query fresh = behind(f, 0);
+    assert_page(f, &fresh, "");
+}
+
+static void the_log_keeps_so_many_changes(void **state)
+{
+    struct fixture *f = *state;
+    f->config.changes_kept = 5;
+    put_numbered(f, 0, 12);
+    fixture_reopen(f); /* with the lower limit: each commit takes two away */
+    put_numbered(f, 12, 22);
+    struct kv_changes_query query = behind(f, 16);
+    assert_lost(f, &query, 18);
+    query = behind(f, 17);
+    assert_page(f, &query, "put-local k0017, put-local k0018, put-local k0019, put-local k0020, put-local k0021");
+    fixture_reopen(f);
+    query = behind(f, 16);
+    assert_lost(f, &query, 18);
+    fixture_check(f);
+}
+
+static void trim(struct fixture *f, uint64_t max)
+{
+    OK(kv_begin(f->kv));
+    OK(kv_changes_trim(f->kv, max));
+    OK(kv_commit(f->kv));
+}
+
+static uint64_t first_kept(struct fixture *f)
+{
+    struct kv_changes_query query = behind(f, UINT64_MAX - 1);
+    return read_page(f, &query).first;
+}
+
+static void the_log_forgets_what_is_too_old_but_nothing_earlier(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t hour_us = (uint64_t)3600 * 1000000;
+    f->config.changes_age_us = 28 * hour_us; /* a mark each hour */
+    fixture_reopen(f);
+    for (int i = 0; i < 40; i++) {
+        put_numbered(f, i, i + 1);
+        assert_int_equal(first_kept(f), i < 28 ? 1 : i - 26); /* the change of 28 hours ago has just gone */
+        f->wall_us += hour_us;
+    }
+    fixture_reopen(f);
+    trim(f, 1); /* on a quiet store, in steps */
+    assert_int_equal(first_kept(f), 14);
+    f->wall_us += 100 * hour_us;
+    trim(f, 5);
+    assert_int_equal(first_kept(f), 19);
+    trim(f, 1000);
+    assert_int_equal(first_kept(f), 41);
+    struct kv_changes_query query = behind(f, 40);
+    assert_page(f, &query, "");
+    put_numbered(f, 40, 41);
+    assert_page(f, &query, "put-local k0040");
+}
+
+static void a_clock_that_steps_back_takes_no_change_early(void **state)
+{
+    struct fixture *f = *state;
+    f->config.changes_age_us = 28000000;
+    fixture_reopen(f);
+    put_numbered(f, 0, 1);
+    f->wall_us -= 20000000;
+    put_numbered(f, 1, 2); /* the mark of the first is of now, now */
+    f->wall_us += 27000000;
+    trim(f, 1000);
+    assert_int_equal(first_kept(f), 1);
+    f->wall_us += 1000000;
+    trim(f, 1000);
+    assert_int_equal(first_kept(f), 2);
+}
+
+static void a_listing_is_exact_while_keys_change(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_changes_query query = behind(f, 0);
+    OK(fixture_put(f, "p/a", "1"));
+    OK(fixture_put(f, "p/c", "1"));
+    OK(fixture_put(f, "q", "1"));
+    query.position = 3;
+    query.prefix = slice_of_text("p/");
+    query.listing = true;
+    query.changes_max = 1;
+    assert_page(f, &query, "listed p/a");
+    query.listed = slice_of_text("p/a");
+    OK(fixture_put(f, "p/a", "2")); /* was listed: told as a change */
+    OK(fixture_put(f, "p/b", "1")); /* will be listed */
+    OK(fixture_put(f, "p/c", NULL));
+    query.changes_max = 0;
+    struct kv_changes_page page = read_page(f, &query);
+    assert_true(page.listed_all);
+    assert_int_equal(page.position, 6);
+    kv_changes_fini(&page.changes);
+    assert_page(f, &query, "put-local p/a, listed p/b");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(the_log_says_what_the_commits_said),
+        TEST(numbers_of_undone_changes_are_given_again),
+        TEST(a_page_is_bounded_and_says_where_it_ends),
+        TEST(what_the_log_does_not_hold_is_lost),
+        TEST(a_reset_begins_another_epoch),
+        TEST(the_log_keeps_so_many_changes),
+        TEST(the_log_forgets_what_is_too_old_but_nothing_earlier),
+        TEST(a_clock_that_steps_back_takes_no_change_early),
+        TEST(a_listing_is_exact_while_keys_change),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
