@@ -55,6 +55,7 @@ struct docs_part {
 struct docs_answer {
     enum hkv_err err; /* the session is over: the store failed (its sentence in `why`), or a limit was passed */
     struct error_text why;
+    bool is_offence;  /* with err: the peer sent too much that is wrong; what was stored before that stays */
     struct buf parts; /* encoded message parts */
     uint32_t part_count;
     struct buf pull_x, pull_y; /* set when the reply asks for all of exactly one range, of which we hold nothing */

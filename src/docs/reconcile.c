@@ -370,7 +370,9 @@ static enum hkv_err take_parts(struct docs_reconcile *rec, struct docs_replica *
         if (part->begins && rec->value_at == 0) begin_item(rec);
         while (rec->value_at < part->count && rec->units > 0) {
             TRY(take_value(rec, replica, batch, part, &batch->values[part->first + rec->value_at]));
-            TRY(check_offences(rec));
+            enum hkv_err err = check_offences(rec);
+            batch->answer.is_offence = err != HKV_OK;
+            TRY(err);
             rec->value_at++;
         }
         if (rec->value_at < part->count) return HKV_OK;

@@ -82,10 +82,10 @@ static enum hkv_err quarantine(struct kv *kv, const struct hash *hash, size_t *c
     if (!found || v.state != VALUE_PRESENT || value_is_constant(v.id)) return HKV_OK;
     if (v.refs == 0) return drop(kv, &v);
     bool fetched = v.length <= kv->config.max_value_bytes;
-    TRY(values_set_bad(&kv->db, v.id, fetched ? kv->now_us : 0, kv->now_us));
+    TRY(values_set_bad(&kv->db, v.id, fetched ? kv->steady_us : 0, kv->now_us));
     kv->counters.bad++;
     ++*count;
-    if (fetched) kv_wanted_noticed(kv, kv->now_us);
+    if (fetched) kv_wanted_noticed(kv, kv->steady_us);
     log_warn("kv", "the value %s of %" PRIu64 " bytes is damaged on disk; %s", id_format(hash->bytes, text), v.length,
              fetched ? "it is fetched again from peers"
                      : "it is longer than max_value_bytes, so it is not fetched again");

@@ -66,14 +66,15 @@ static enum hkv_err note_age(struct kv *kv)
     uint64_t step_us = kept_us(kv) / (KV_AGES_MAX - 1);
     bool changed = false;
     for (size_t i = 0; i < ages->count; i++) {
-        if (ages->marks[i].at_us <= kv->now_us) continue;
-        ages->marks[i].at_us = kv->now_us;
+        if (ages->marks[i].at_us <= kv->steady_us) continue;
+        ages->marks[i].at_us = kv->steady_us;
         changed = true;
     }
     const struct kv_age_mark *newest = ages->count ? &ages->marks[ages->count - 1] : NULL;
-    if (kv->counters.position > (newest ? newest->position : 0) && (!newest || kv->now_us - newest->at_us >= step_us)) {
+    if (kv->counters.position > (newest ? newest->position : 0) &&
+        (!newest || kv->steady_us - newest->at_us >= step_us)) {
         if (ages->count == KV_AGES_MAX) drop_oldest_marks(ages, 1);
-        ages->marks[ages->count++] = (struct kv_age_mark){kv->now_us, kv->counters.position};
+        ages->marks[ages->count++] = (struct kv_age_mark){kv->steady_us, kv->counters.position};
         changed = true;
     }
     return changed ? ages_save(kv) : HKV_OK;
@@ -85,7 +86,7 @@ static uint64_t keep_from(struct kv *kv)
     const struct kv_counters *c = &kv->counters;
     uint64_t from = c->position > kept_count(kv) ? c->position - kept_count(kv) + 1 : 1;
     size_t expired = 0;
-    while (expired < kv->ages.count && kv->now_us - kv->ages.marks[expired].at_us >= kept_us(kv)) expired++;
+    while (expired < kv->ages.count && kv->steady_us - kv->ages.marks[expired].at_us >= kept_us(kv)) expired++;
     if (expired > 0 && kv->ages.marks[expired - 1].position >= from) from = kv->ages.marks[expired - 1].position + 1;
     return from;
 }

@@ -63,8 +63,9 @@ static enum hkv_err change_refs(struct kv *kv, uint64_t id, int64_t delta)
     if (!found || v.refs + delta < 0)
         return error_set(HKV_E_CORRUPT, "%s: references of value %ju are miscounted", kv->db_path, (uintmax_t)id);
     v.refs += delta;
-    if (v.refs == 0 && kv->freed_due_us > kv->now_us + VALUE_GRACE_US) kv->freed_due_us = kv->now_us + VALUE_GRACE_US;
-    if (v.refs > 0 || v.state == VALUE_PRESENT) return values_set_refs(&kv->db, id, v.refs, kv->now_us);
+    uint64_t due_us = kv->steady_us + VALUE_GRACE_US;
+    if (v.refs == 0 && kv->freed_due_us > due_us) kv->freed_due_us = due_us;
+    if (v.refs > 0 || v.state == VALUE_PRESENT) return values_set_refs(&kv->db, id, v.refs, kv->steady_us);
     TRY(leave_state(kv, &v));
     return values_remove(&kv->db, id);
 }

@@ -36,7 +36,6 @@
 #define KV_PAGE_BYTES_MAX     ((size_t)256 << 10) /* of their keys */
 #define KV_CHANGE_BY_PREFIX   0x100               /* in the column change.kind */
 #define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
-#define KV_BACKOFF_LAST_US    ((uint64_t)300000000)
 
 /* Names in `meta` that are ours; the node's begin otherwise. */
 #define KV_META_NAMESPACE "kv/namespace"
@@ -60,6 +59,7 @@ struct kv_counters {
     uint64_t newest_own_us;
     uint64_t file_bytes;
     uint64_t bad;
+    uint64_t steady_us; /* kv_steady_us() when the row was written */
 };
 
 /* Up to `position` the changes were committed at `at_us` or before. */
@@ -165,8 +165,12 @@ struct kv {
     bool log_is_suspect;   /* a checkpoint failed: what is in the log may not be on the disk */
     uint64_t freed_due_us; /* when unused values may be due for removal */
 
+    uint64_t steady_base_us; /* of kv_steady_us(): its time at the start, and the monotonic clock's */
+    uint64_t steady_mono_us;
+
     /* the open transaction */
-    uint64_t now_us;
+    uint64_t now_us;    /* wall clock */
+    uint64_t steady_us; /* kv_steady_us() */
     struct kv_counters counters;
     struct kv_counters counters_committed;
     struct kv_counters counters_saved;

@@ -11,6 +11,9 @@
 #include "kv/internal.h"
 #include "store/schema.h"
 
+/* A restart may find times of rows as far ahead of what it starts from, when the wall clock was set back meanwhile. */
+#define STEADY_SAVE_US ((uint64_t)60000000)
+
 /* ------------------------------------------------------------------------------------------------------------ counters
  */
 
@@ -92,6 +95,21 @@ void kv_fingerprint(struct kv *kv, uint64_t *count, struct fingerprint *out)
     *count = sum.count;
     *out = sum.xor ;
     fingerprint_xor(out, (const struct fingerprint *)&hash_empty);
+}
+
+uint64_t kv_steady_us(const struct kv *kv)
+{
+    uint64_t mono_us = env_mono_us(kv->config.env);
+    return kv->steady_base_us + (mono_us > kv->steady_mono_us ? mono_us - kv->steady_mono_us : 0);
+}
+
+/* From the wall clock, but never from before a time that a row may hold already. */
+static void start_steady(struct kv *kv)
+{
+    uint64_t wall_us = env_wall_us(kv->config.env);
+    kv->steady_mono_us = env_mono_us(kv->config.env);
+    kv->steady_base_us = wall_us > kv->counters.steady_us ? wall_us : kv->counters.steady_us;
+    kv->steady_us = kv->steady_base_us;
 }
 
 bool kv_budget_allows(const struct kv *kv, uint64_t more, bool last)
@@ -189,6 +207,7 @@ static enum hkv_err load_state(struct kv *kv)
     sqlite3_stmt *s;
     bool found;
     TRY(kv_counters_load(kv));
+    start_steady(kv);
     TRY(kv_ages_load(kv));
     TRY(kv_wanted_init(kv));
     TRY(spans_open(&kv->db, &kv->spans));
@@ -333,6 +352,7 @@ enum hkv_err kv_begin(struct kv *kv)
 {
     assert(!kv_in_transaction(kv));
     kv->now_us = env_wall_us(kv->config.env);
+    kv->steady_us = kv_steady_us(kv);
     return run(kv, SQL_BEGIN);
 }
 
@@ -362,7 +382,11 @@ static enum hkv_err commit_rows(struct kv *kv)
     TRY(kv_parties_flush(kv));
     /* Some more than were added, so that the log comes down after a lower limit. */
     if (kv->change_count > 0) TRY(kv_changes_trim(kv, 2 * (uint64_t)kv->change_count));
-    if (memcmp(&kv->counters, &kv->counters_committed, sizeof kv->counters) != 0) TRY(kv_counters_save(kv));
+    bool changed = memcmp(&kv->counters, &kv->counters_committed, sizeof kv->counters) != 0;
+    if (changed || kv->steady_us >= kv->counters.steady_us + STEADY_SAVE_US) {
+        kv->counters.steady_us = kv->steady_us;
+        TRY(kv_counters_save(kv));
+    }
     return run(kv, SQL_COMMIT);
 }
 
@@ -471,7 +495,7 @@ static enum hkv_err list_freed(struct kv *kv, struct freed *out, size_t *count)
     sqlite3_stmt *s;
     *count = 0;
     TRY(db_statement(&kv->db, SQL_VALUE_FREED, &s));
-    db_bind_u64(s, 1, kv->now_us > VALUE_GRACE_US ? kv->now_us - VALUE_GRACE_US : 0);
+    db_bind_u64(s, 1, kv->steady_us > VALUE_GRACE_US ? kv->steady_us - VALUE_GRACE_US : 0);
     db_bind_u64(s, 2, KV_MAINTAIN_FREED_MAX);
     for (bool found;;) {
         TRY(db_row(&kv->db, s, &found));
@@ -512,8 +536,8 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
 {
     struct freed freed[KV_MAINTAIN_FREED_MAX];
     size_t count;
-    kv->now_us = env_wall_us(kv->config.env);
-    if (kv->now_us < kv->freed_due_us) return HKV_OK;
+    kv->steady_us = kv_steady_us(kv);
+    if (kv->steady_us < kv->freed_due_us) return HKV_OK;
     TRY(list_freed(kv, freed, &count));
     *more = count == KV_MAINTAIN_FREED_MAX;
     if (count == 0) return next_freed(kv);

@@ -24,17 +24,19 @@
 #include "wire/address.h"
 #include "wire/entry.h"
 
-#define KV_CONTENT_HEAD_BYTES 13                    /* of a content, enough for kv_content_parse() */
-#define KV_VALUE_INLINE_MAX   16384                 /* bytes; longer contents are files of their own */
-#define KV_FUTURE_US          ((uint64_t)600000000) /* remote stamps further ahead are refused (docs.md 2.6) */
-#define KV_LOCAL_AHEAD_US     ((uint64_t)300000000) /* local stamps are never further ahead */
-#define KV_READERS_MAX        16
-#define KV_REFUSED_MAX        10000
-#define KV_CHANGES_KEPT       ((uint64_t)1000000)                 /* rows of the change log */
-#define KV_CHANGES_AGE_US     ((uint64_t)7 * 24 * 3600 * 1000000) /* no row is kept for much longer */
-#define KV_PAGE_CHANGES_MAX   1024
-#define KV_CHANGES_TRIM_MAX   ((uint64_t)2048)                    /* rows that one step of housekeeping removes */
-#define KV_PROVIDERS_MAX      8                                   /* remembered for one missing value */
+#define KV_CONTENT_HEAD_BYTES   13                    /* of a content, enough for kv_content_parse() */
+#define KV_VALUE_INLINE_MAX     16384                 /* bytes; longer contents are files of their own */
+#define KV_FUTURE_US            ((uint64_t)600000000) /* remote stamps further ahead are refused (docs.md 2.6) */
+#define KV_LOCAL_AHEAD_US       ((uint64_t)300000000) /* local stamps are never further ahead */
+#define KV_READERS_MAX          16
+#define KV_REFUSED_MAX          10000
+#define KV_REFUSED_OF_PEER_MAX  1000                                /* … from one peer */
+#define KV_CHANGES_KEPT         ((uint64_t)1000000)                 /* rows of the change log */
+#define KV_CHANGES_AGE_US       ((uint64_t)7 * 24 * 3600 * 1000000) /* no row is kept for much longer */
+#define KV_PAGE_CHANGES_MAX     1024
+#define KV_CHANGES_TRIM_MAX     ((uint64_t)2048)      /* rows that one step of housekeeping removes */
+#define KV_VALUE_BACKOFF_MAX_US ((uint64_t)300000000) /* between two tries of a missing value */
+#define KV_PROVIDERS_MAX        8                     /* remembered for one missing value */
 
 struct kv;
 struct files;
@@ -149,7 +151,6 @@ struct kv_write {
     struct kv_content parsed;
     enum kv_expect expect;
     struct kv_version version; /* KV_EXPECT_VERSION */
-    bool allow_bad_clock;
 };
 
 /* The stamp a write of this document key should carry (formats.md 1), from a committed snapshot and the atomic counter.
@@ -196,9 +197,13 @@ struct kv_wanted {
     uint32_t attempts;
 };
 
+/* The time that back-offs and grace times are kept in: as the wall clock at the first start, and since then only
+ * forward, at the pace of the monotonic clock, whatever is done to the wall clock. any */
+uint64_t kv_steady_us(const struct kv *kv);
+
 /* Missing values that are due for a fetch, oldest first, at most `max`; those longer than max_value_bytes are never
- * among them. They are marked as taken until kv_value_arrived, kv_value_failed or a restart. `next_due_us` (wall): when
- * to ask again, 0 when nothing waits. replica */
+ * among them. They are marked as taken until kv_value_arrived, kv_value_failed or a restart. `now_us` and `next_due_us`
+ * are times of kv_steady_us(); the second: when to ask again, 0 when nothing waits. replica */
 HKV_CHECK enum hkv_err kv_wanted_take(struct kv *kv, uint64_t now_us, size_t max, struct kv_wanted *out, size_t *count,
                                       uint64_t *next_due_us);
 
@@ -207,7 +212,7 @@ HKV_CHECK enum hkv_err kv_wanted_take(struct kv *kv, uint64_t now_us, size_t max
 HKV_CHECK enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct slice content,
                                         struct kv_file *file);
 
-/* No provider had it: tried again with back-off (1 s doubling to 5 minutes). replica */
+/* No provider had it: tried again with back-off (1 s doubling to 5 minutes) from `now_us` of kv_steady_us(). replica */
 HKV_CHECK enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, uint64_t now_us);
 
 /* This peer may have what is missing (a sync with it ended well): makes missing values due now and adds it as provider
@@ -252,7 +257,21 @@ void kv_blob_close(struct kv_blob *blob);
  * replica */
 HKV_CHECK enum hkv_err kv_refused_retry(struct kv *kv, size_t max, size_t *inserted, uint64_t *next_due_us);
 
-/* Shown values that expired by `now_us`: at most `max` become EXPIRED in the change log (reads hide them without it).
+/* What is kept of the refused entries of one author from one peer. */
+struct kv_refused {
+    struct author_id author;
+    struct endpoint_id peer;
+    uint64_t count;
+    uint64_t first_stamp_us; /* the least and the greatest of their stamps */
+    uint64_t last_stamp_us;
+};
+
+/* The refused entries that wait, by peer and author, at most `max` lines, most entries first. any */
+HKV_CHECK enum hkv_err kv_refused_list(struct kv *kv, size_t max, bool (*visit)(void *arg, const struct kv_refused *of),
+                                       void *arg);
+
+/* Shown values that expired by `now_us` of the wall clock: at most `max` become EXPIRED in the change log (reads hide
+ * them without it). Those that did so by a clock that was set back since show again, with an event as of a put.
  * `next_due_us`: when to ask again, 0 when nothing shown expires. replica */
 HKV_CHECK enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max, uint64_t *next_due_us);
 

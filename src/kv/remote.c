@@ -172,15 +172,73 @@ static enum hkv_err resolve_value(struct kv_op *op, const struct entry *e, const
         .length = e->record.length_bytes,
         .state = wanted ? VALUE_MISSING : VALUE_TOO_LARGE,
     };
-    op->body.next_try_us = op->body.since_us = kv->now_us;
+    op->body.next_try_us = kv->steady_us;
+    op->body.since_us = kv->now_us;
     if (origin && origin->provides_content) op->body.providers = slice_of(origin->peer.bytes, ID_BYTES);
     return HKV_OK;
+}
+
+static enum hkv_err forget_refused(struct kv *kv, struct slice id)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, SQL_REFUSED_REMOVE, &s));
+    db_bind_slice(s, 1, id);
+    TRY(db_run(&kv->db, s));
+    kv->counters.refused--;
+    return HKV_OK;
+}
+
+static enum hkv_err peer_is_full(struct kv *kv, const struct endpoint_id *peer, bool *full)
+{
+    sqlite3_stmt *s;
+    bool found;
+    TRY(db_statement(&kv->db, SQL_REFUSED_COUNT_PEER, &s));
+    db_bind_id(s, 1, peer->bytes);
+    db_bind_u64(s, 2, KV_REFUSED_OF_PEER_MAX);
+    enum hkv_err err = db_row(&kv->db, s, &found);
+    if (err == HKV_OK) *full = found && db_column_u64(s, 0) >= KV_REFUSED_OF_PEER_MAX;
+    sqlite3_reset(s);
+    return err;
+}
+
+/* Of the peer's entries, or of all, the one that is due last. */
+static enum hkv_err last_refused(struct kv *kv, const struct endpoint_id *peer, struct buf *id, uint64_t *due_us,
+                                 bool *found)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, peer ? SQL_REFUSED_LAST_OF_PEER : SQL_REFUSED_LAST, &s));
+    if (peer) db_bind_id(s, 1, peer->bytes);
+    TRY(db_row(&kv->db, s, found));
+    if (!*found) return HKV_OK;
+    *due_us = db_column_u64(s, 1);
+    enum hkv_err err = buf_assign(id, db_column_slice(s, 0));
+    sqlite3_reset(s);
+    return err;
+}
+
+/* Whether an entry of the peer that is due then may be kept. Where there is no room, what is due last gives way, the
+ * peer's own first: a peer that floods us drives out its own entries, and of all others at most one. */
+static enum hkv_err make_room(struct kv *kv, const struct endpoint_id *peer, uint64_t due_us, bool *room)
+{
+    bool peer_full, found = false;
+    uint64_t last_due_us = 0;
+    struct buf last = {0};
+    bool full = kv->counters.refused >= KV_REFUSED_MAX;
+    TRY(peer_is_full(kv, peer, &peer_full));
+    *room = !full && !peer_full;
+    if (*room) return HKV_OK;
+    enum hkv_err err = last_refused(kv, peer, &last, &last_due_us, &found);
+    if (err == HKV_OK && !found) err = last_refused(kv, NULL, &last, &last_due_us, &found);
+    *room = err == HKV_OK && found && last_due_us > due_us;
+    if (*room) err = forget_refused(kv, buf_slice(&last));
+    buf_fini(&last);
+    return err;
 }
 
 static enum hkv_err remember_refused(struct kv *kv, const struct entry *e, const struct docs_origin *origin)
 {
     sqlite3_stmt *s;
-    bool found;
+    bool found, room = true;
     struct buf encoded = {0};
     if (e->key.len > KV_REFUSED_KEY_MAX || e->record.stamp_us > INT64_MAX) return HKV_OK;
     TRY(entries_id(&kv->id, &e->author, e->key));
@@ -190,7 +248,9 @@ static enum hkv_err remember_refused(struct kv *kv, const struct entry *e, const
     uint64_t due_us = e->record.stamp_us - KV_FUTURE_US;
     bool known = found && db_column_u64(s, 0) >= due_us;
     sqlite3_reset(s);
-    if (known || (!found && kv->counters.refused >= KV_REFUSED_MAX)) return HKV_OK;
+    if (known) return HKV_OK;
+    if (!found) TRY(make_room(kv, &origin->peer, due_us, &room));
+    if (!room) return HKV_OK;
     enum hkv_err err = entry_encode(e, &encoded);
     if (err == HKV_OK) err = db_statement(&kv->db, SQL_REFUSED_PUT, &s);
     if (err == HKV_OK) {
@@ -274,14 +334,10 @@ static enum hkv_err first_refused(struct kv *kv, struct buf *encoded, struct doc
 
 static enum hkv_err retry_refused(struct kv *kv, struct slice encoded, const struct docs_origin *origin, bool *inserted)
 {
-    sqlite3_stmt *s;
     struct postcard_reader reader = postcard_reader_of(encoded);
     struct entry e;
     enum docs_insert result;
-    TRY(db_statement(&kv->db, SQL_REFUSED_REMOVE, &s));
-    db_bind_slice(s, 1, buf_slice(&kv->id));
-    TRY(db_run(&kv->db, s));
-    kv->counters.refused--;
+    TRY(forget_refused(kv, buf_slice(&kv->id)));
     if (entry_decode(&reader, &e) != HKV_OK)
         return error_set(HKV_E_CORRUPT, "%s: an entry of the table refused is damaged", kv->db_path);
     TRY(replica_insert(&kv->docs, &e, origin, &result, NULL, NULL));
@@ -308,5 +364,36 @@ enum hkv_err kv_refused_retry(struct kv *kv, size_t max, size_t *inserted, uint6
         if (stored) ++*inserted;
     }
     buf_fini(&encoded);
+    return err;
+}
+
+static enum hkv_err read_refused(struct db *db, sqlite3_stmt *s, struct kv_refused *out)
+{
+    *out = (struct kv_refused){
+        .count = db_column_u64(s, 2),
+        .first_stamp_us = db_column_u64(s, 3) + KV_FUTURE_US,
+        .last_stamp_us = db_column_u64(s, 4) + KV_FUTURE_US,
+    };
+    TRY(db_column_id(db, s, 0, out->peer.bytes));
+    return db_column_id(db, s, 1, out->author.bytes);
+}
+
+enum hkv_err kv_refused_list(struct kv *kv, size_t max, bool (*visit)(void *arg, const struct kv_refused *of),
+                             void *arg)
+{
+    struct kv_reader *reader;
+    sqlite3_stmt *s = NULL;
+    TRY(kv_reader_take(kv, &reader));
+    enum hkv_err err = db_statement(&reader->db, SQL_REFUSED_LIST, &s);
+    if (err == HKV_OK) db_bind_u64(s, 1, max);
+    for (bool found, go_on = true; err == HKV_OK && go_on;) {
+        struct kv_refused of;
+        err = db_row(&reader->db, s, &found);
+        if (err != HKV_OK || !found) break;
+        err = read_refused(&reader->db, s, &of);
+        if (err == HKV_OK) go_on = visit(arg, &of);
+    }
+    sqlite3_reset(s);
+    kv_reader_give(kv, reader);
     return err;
 }

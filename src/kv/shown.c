@@ -311,10 +311,10 @@ enum hkv_err kv_shown_arrived(struct kv_op *op)
 /* ------------------------------------------------------------------------------------------------------------- expiry
  */
 
-static enum hkv_err next_expiring(struct kv *kv, struct buf *key, uint64_t *expires_us, bool *found)
+static enum hkv_err next_expiring(struct kv *kv, enum sql_id which, struct buf *key, uint64_t *expires_us, bool *found)
 {
     sqlite3_stmt *s;
-    TRY(db_statement(&kv->db, SQL_KEY_EXPIRING, &s));
+    TRY(db_statement(&kv->db, which, &s));
     TRY(db_row(&kv->db, s, found));
     if (!*found) return HKV_OK;
     *expires_us = db_column_u64(s, 1);
@@ -323,31 +323,49 @@ static enum hkv_err next_expiring(struct kv *kv, struct buf *key, uint64_t *expi
     return err;
 }
 
-static enum hkv_err expire(struct kv *kv, struct slice document_key)
+static enum hkv_err set_expired(struct kv *kv, struct slice document_key, bool expired)
 {
     struct kv_key_row row;
-    struct kv_cause cause = {.local = true};
     TRY(kv_key_load(kv, document_key, &row));
     struct kv_key_row old = row;
-    row.expired = true;
+    struct author_id self = kv_author(kv), author;
+    TRY(kv_party_id(kv, row.shown.author, author.bytes));
+    struct kv_cause cause = {.local = author_id_equal(&self, &author)};
+    row.expired = expired;
     TRY(announce(kv, &cause, document_key, &old, &row));
     return key_save(kv, document_key, &row);
+}
+
+/* The clock went back: what expired only by the time it had shown is visible again. */
+static enum hkv_err revive(struct kv *kv, uint64_t now_us, size_t max)
+{
+    struct buf key = {0};
+    enum hkv_err err = HKV_OK;
+    for (size_t done = 0; err == HKV_OK && done < max; done++) {
+        bool found;
+        uint64_t expires_us;
+        err = next_expiring(kv, SQL_KEY_EXPIRED_LAST, &key, &expires_us, &found);
+        if (err != HKV_OK || !found || expires_us <= now_us) break;
+        err = set_expired(kv, buf_slice(&key), false);
+    }
+    buf_fini(&key);
+    return err;
 }
 
 enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max, uint64_t *next_due_us)
 {
     struct buf key = {0};
-    enum hkv_err err = HKV_OK;
+    enum hkv_err err = revive(kv, now_us, max);
     *next_due_us = 0;
     for (size_t done = 0; err == HKV_OK; done++) {
         bool found;
         uint64_t expires_us;
-        err = next_expiring(kv, &key, &expires_us, &found);
+        err = next_expiring(kv, SQL_KEY_EXPIRING, &key, &expires_us, &found);
         if (err != HKV_OK || !found) break;
         *next_due_us = expires_us;
         if (expires_us > now_us || done == max) break;
         *next_due_us = 0;
-        err = expire(kv, buf_slice(&key));
+        err = set_expired(kv, buf_slice(&key), true);
     }
     buf_fini(&key);
     return err;

@@ -150,7 +150,7 @@ static bool ids_contain(const struct endpoint_id *ids, size_t count, const struc
 enum hkv_err kv_wanted_wake(struct kv *kv, const struct endpoint_id *peer)
 {
     struct kv_wanted_state *w = &kv->wanted;
-    w->wake_us = kv->now_us;
+    w->wake_us = kv->steady_us;
     w->wake_next_us = w->wake_id = 0;
     if (ids_contain(w->wakers, w->waker_count, peer)) return HKV_OK;
     /* The newest takes the place of the oldest. */
@@ -315,8 +315,8 @@ enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct sli
 static uint64_t backoff_us(uint32_t attempts)
 {
     uint64_t us = KV_BACKOFF_FIRST_US;
-    for (uint32_t i = 1; i < attempts && us < KV_BACKOFF_LAST_US; i++) us *= 2;
-    return us < KV_BACKOFF_LAST_US ? us : KV_BACKOFF_LAST_US;
+    for (uint32_t i = 1; i < attempts && us < KV_VALUE_BACKOFF_MAX_US; i++) us *= 2;
+    return us < KV_VALUE_BACKOFF_MAX_US ? us : KV_VALUE_BACKOFF_MAX_US;
 }
 
 enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, uint64_t now_us)
@@ -369,13 +369,13 @@ enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const
     if (shorter) v->length = record->length_bytes;
     if (v->state == VALUE_TOO_LARGE && v->length <= kv->config.max_value_bytes) {
         v->state = VALUE_MISSING;
-        next_us = kv->now_us;
+        next_us = kv->steady_us;
         kv->counters.too_large--;
         kv->counters.missing++;
     }
     /* A new provider is a reason to try at once. */
     bool fetched = value_is_wanted(v->state) && v->length <= kv->config.max_value_bytes;
-    if (fetched && !knows_peer && next_us > kv->now_us) next_us = kv->now_us;
+    if (fetched && !knows_peer && next_us > kv->steady_us) next_us = kv->steady_us;
     TRY(db_statement(&kv->db, SQL_VALUE_HINT, &s));
     db_bind_u64(s, 1, v->id);
     db_bind_u64(s, 2, v->length);

@@ -114,7 +114,6 @@ static struct write_call *call_alloc(struct hkv_store *store)
     call->task.apply = write_apply;
     call->task.complete = write_complete;
     call->store = store;
-    call->write.allow_bad_clock = store->allow_bad_clock;
     atomic_init(&call->references, 1);
     node_signal_init(&call->done);
     node_identity_get(store, &call->identity);

@@ -116,7 +116,7 @@ static void failed_submit(struct failed_task *failed)
 {
     struct fetcher *fetcher = failed->fetcher;
     failed->task = (struct commit_task){.apply = failed_apply, .complete = failed_complete};
-    failed->now_us = env_wall_us(node_env(fetcher->store));
+    failed->now_us = kv_steady_us(fetcher->store->kv);
     fetcher->tasks++;
     committer_submit(&fetcher->store->committer, &failed->task);
 }
@@ -733,7 +733,7 @@ static void take_begin(struct fetcher *fetcher, const struct endpoint_id *waker)
     take->wake = waker != NULL;
     if (waker != NULL) take->waker = *waker;
     take->max = room;
-    take->now_us = env_wall_us(node_env(fetcher->store));
+    take->now_us = kv_steady_us(fetcher->store->kv);
     fetcher->asking = true;
     fetcher->tasks++;
     committer_submit(&fetcher->store->committer, &take->task);

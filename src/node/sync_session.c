@@ -118,7 +118,9 @@ static enum hkv_err apply_apply(struct commit_task *task, struct kv *kv)
     if (task->retried) return error_set(HKV_E_DISK, "the transaction that held this session's entries was lost");
     TRY(check_namespace(s, kv_docs(kv)));
     docs_reconcile_step(&s->reconcile, kv_docs(kv), s->applying, &done);
-    if (s->applying->answer.err != HKV_OK) {
+    /* After an offence the session ends, and what it brought until then stays: the refused entries that say why, too.
+     */
+    if (s->applying->answer.err != HKV_OK && !s->applying->answer.is_offence) {
         error_restore(&s->applying->answer.why);
         return s->applying->answer.err;
     }

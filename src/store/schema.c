@@ -20,6 +20,7 @@ static const char content_tables[] =
     " kind INTEGER, expires_us INTEGER, expired INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX key_waiting ON key (top_value) WHERE waiting = 1;"
     "CREATE INDEX key_expires ON key (expires_us) WHERE expires_us > 0 AND expired = 0;"
+    "CREATE INDEX key_expired ON key (expires_us) WHERE expired = 1;"
     "CREATE TABLE value (id INTEGER PRIMARY KEY, hash BLOB NOT NULL, length INTEGER NOT NULL, refs INTEGER NOT NULL,"
     " state INTEGER NOT NULL, kind INTEGER, skip INTEGER, expires_us INTEGER, freed_us INTEGER, next_try_us INTEGER,"
     " since_us INTEGER, tried_us INTEGER, attempts INTEGER, file INTEGER, providers BLOB, outboard BLOB, bytes BLOB);"
@@ -33,7 +34,8 @@ static const char content_tables[] =
     "CREATE TABLE party (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, newest_us INTEGER NOT NULL);"
     "CREATE TABLE refused (id BLOB PRIMARY KEY, due_us INTEGER NOT NULL, peer BLOB NOT NULL, provides INTEGER NOT NULL,"
     " entry BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE INDEX refused_due ON refused (due_us);";
+    "CREATE INDEX refused_due ON refused (due_us);"
+    "CREATE INDEX refused_peer ON refused (peer, due_us);";
 
 static const char lasting_tables[] =
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"

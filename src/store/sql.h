@@ -57,6 +57,7 @@
     X(KEY_WAITING, "SELECT key FROM key WHERE waiting = 1 AND top_value = ?1 LIMIT 1")                                 \
     X(KEY_EXPIRING,                                                                                                    \
       "SELECT key, expires_us FROM key WHERE expires_us > 0 AND expired = 0 ORDER BY expires_us LIMIT 1")              \
+    X(KEY_EXPIRED_LAST, "SELECT key, expires_us FROM key WHERE expired = 1 ORDER BY expires_us DESC LIMIT 1")          \
     X(KEY_TOP, "SELECT k.top_us, p.id FROM key k JOIN party p ON p.number = k.top_author WHERE k.key = ?1")            \
     X(KEY_SHOWN, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM key k JOIN value v ON v.id = k.shown_value "  \
                  "JOIN party p ON p.number = k.shown_author WHERE k.key = ?1")                                         \
@@ -115,7 +116,12 @@
     X(REFUSED_PUT, "INSERT OR REPLACE INTO refused (id, due_us, peer, provides, entry) VALUES (?1, ?2, ?3, ?4, ?5)")   \
     X(REFUSED_FIND, "SELECT due_us FROM refused WHERE id = ?1")                                                        \
     X(REFUSED_NEXT, "SELECT id, due_us, peer, provides, entry FROM refused ORDER BY due_us LIMIT 1")                   \
-    X(REFUSED_REMOVE, "DELETE FROM refused WHERE id = ?1")
+    X(REFUSED_REMOVE, "DELETE FROM refused WHERE id = ?1")                                                             \
+    X(REFUSED_COUNT_PEER, "SELECT count(*) FROM (SELECT 1 FROM refused WHERE peer = ?1 LIMIT ?2)")                     \
+    X(REFUSED_LAST_OF_PEER, "SELECT id, due_us FROM refused WHERE peer = ?1 ORDER BY due_us DESC LIMIT 1")             \
+    X(REFUSED_LAST, "SELECT id, due_us FROM refused ORDER BY due_us DESC LIMIT 1")                                     \
+    X(REFUSED_LIST, "SELECT peer, substr(id, 1, 32) AS author, count(*), min(due_us), max(due_us) FROM refused "       \
+                    "INDEXED BY refused_peer GROUP BY peer, author ORDER BY 3 DESC, 1, 2 LIMIT ?1")
 
 enum sql_id {
 #define SQL_ID(name, text) SQL_##name,

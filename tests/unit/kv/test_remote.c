@@ -187,25 +187,102 @@ static void an_entry_from_the_future_is_kept_until_it_is_due(void **state)
     fixture_check(f);
 }
 
-static void what_is_remembered_of_the_future_is_bounded(void **state)
+/* `count` entries with keys of their own from the peer of that number, `ahead_us` of the clock. */
+static void flood(struct fixture *f, uint8_t peer, int count, uint64_t ahead_us)
 {
-    struct fixture *f = *state;
     struct docs_replica *r = kv_docs(f->kv);
-    struct docs_origin origin = {.peer = {{7}}};
-    struct kv_counts counts;
+    struct docs_origin origin = {.peer = {{peer}}};
     OK(kv_begin(f->kv));
-    for (int i = 0; i < KV_REFUSED_MAX + 10; i++) {
-        char key[32];
+    for (int i = 0; i < count; i++) {
+        char key[64];
         enum docs_insert out;
-        snprintf(key, sizeof key, "k%d", i);
-        struct entry e = entry(f, 'x', key, T + 700 * S, "v");
+        snprintf(key, sizeof key, "%d/%ju/%d", peer, (uintmax_t)ahead_us, i);
+        struct entry e = entry(f, 'x', key, T + ahead_us, "v");
         OK(r->ops->insert(r, &e, &origin, &out, NULL, NULL));
         assert_int_equal(out, DOCS_FUTURE);
     }
     OK(kv_commit(f->kv));
+}
+
+struct refused_lines {
+    struct kv_refused items[16];
+    size_t count;
+};
+
+static bool keep_line(void *arg, const struct kv_refused *of)
+{
+    struct refused_lines *lines = arg;
+    lines->items[lines->count++] = *of;
+    return lines->count < 16;
+}
+
+static struct refused_lines refused_lines(struct fixture *f)
+{
+    struct refused_lines lines = {.count = 0};
+    OK(kv_refused_list(f->kv, 16, keep_line, &lines));
+    return lines;
+}
+
+/* How many of the refused entries that are kept came from the peer. */
+static uint64_t refused_of(struct fixture *f, uint8_t peer)
+{
+    struct refused_lines lines = refused_lines(f);
+    uint64_t count = 0;
+    for (size_t i = 0; i < lines.count; i++) count += lines.items[i].peer.bytes[0] == peer ? lines.items[i].count : 0;
+    return count;
+}
+
+static void of_one_peer_a_bounded_number_is_remembered_the_first_due_first(void **state)
+{
+    struct fixture *f = *state;
+    flood(f, 7, KV_REFUSED_OF_PEER_MAX + 10, 700 * S);
+    assert_int_equal(refused_of(f, 7), KV_REFUSED_OF_PEER_MAX);
+    flood(f, 7, 1, 800 * S); /* due later than all: no room */
+    assert_int_equal(refused_lines(f).items[0].last_stamp_us, T + 700 * S);
+    flood(f, 7, 1, 601 * S);
+    struct refused_lines lines = refused_lines(f);
+    assert_int_equal(lines.count, 1);
+    assert_int_equal(lines.items[0].count, KV_REFUSED_OF_PEER_MAX);
+    assert_int_equal(lines.items[0].first_stamp_us, T + 601 * S);
+    fixture_check(f);
+}
+
+static void a_peer_that_floods_drives_out_its_own_entries_only(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_counts counts;
+    int peers = KV_REFUSED_MAX / KV_REFUSED_OF_PEER_MAX;
+    for (uint8_t peer = 1; peer < peers; peer++) flood(f, peer, KV_REFUSED_OF_PEER_MAX, 900 * S);
+    flood(f, 100, KV_REFUSED_OF_PEER_MAX - 1, 800 * S); /* the honest one */
+    flood(f, 101, 500, 700 * S);                        /* one fits, one drives out another's: that due last of all */
+    flood(f, 101, 500, 650 * S);
     kv_counts(f->kv, &counts);
     assert_int_equal(counts.entries_refused, KV_REFUSED_MAX);
+    assert_int_equal(refused_of(f, 100), KV_REFUSED_OF_PEER_MAX - 1);
+    assert_int_equal(refused_of(f, 101), 1);
     fixture_check(f);
+}
+
+static void refused_entries_are_listed_by_author_and_peer(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_signer y = fixture_writer(f, 'y');
+    flood(f, 7, 3, 700 * S);
+    struct docs_replica *r = kv_docs(f->kv);
+    struct docs_origin origin = {.peer = {{9}}};
+    enum docs_insert out;
+    struct entry e = entry(f, 'y', "k", T + 3600 * S, "v");
+    OK(kv_begin(f->kv));
+    OK(r->ops->insert(r, &e, &origin, &out, NULL, NULL));
+    OK(kv_commit(f->kv));
+    struct refused_lines lines = refused_lines(f);
+    assert_int_equal(lines.count, 2);
+    assert_int_equal(lines.items[0].count, 3);
+    assert_int_equal(lines.items[0].peer.bytes[0], 7);
+    assert_int_equal(lines.items[1].count, 1);
+    assert_int_equal(lines.items[1].peer.bytes[0], 9);
+    assert_int_equal(lines.items[1].last_stamp_us, T + 3600 * S);
+    assert_memory_equal(&lines.items[1].author, &y.author, sizeof y.author);
 }
 
 /* ------------------------------------------------------------------------------------------------------------ pieces
@@ -333,7 +410,9 @@ int main(void)
         TEST(entries_that_break_a_rule_are_refused),
         TEST(another_length_for_the_same_record_changes_nothing),
         TEST(an_entry_from_the_future_is_kept_until_it_is_due),
-        TEST(what_is_remembered_of_the_future_is_bounded),
+        TEST(of_one_peer_a_bounded_number_is_remembered_the_first_due_first),
+        TEST(a_peer_that_floods_drives_out_its_own_entries_only),
+        TEST(refused_entries_are_listed_by_author_and_peer),
         TEST(pieces_are_told_alike_by_scan_summary_and_selection),
         TEST(a_budget_refuses_remote_entries_first_and_deletes_last),
     };
