@@ -58,8 +58,8 @@ static void drop_oldest_marks(struct kv_ages *ages, size_t count)
     memmove(ages->marks, ages->marks + count, ages->count * sizeof *ages->marks);
 }
 
-/* Notes how old the newest change is, when the last note is old enough. Marks of a clock that ran ahead become marks of
- * now: rows may then stay longer, but never go too early. */
+/* Notes how old the newest change is, by kv_steady_us(), when the last note is old enough. A mark from ahead of now, of
+ * a crash after which the clock was set back, becomes one of now: rows may then stay longer, but never go too early. */
 static enum hkv_err note_age(struct kv *kv)
 {
     struct kv_ages *ages = &kv->ages;
