@@ -141,13 +141,6 @@ static enum hkv_err database_path(const struct kv_config *config, char out[KV_PA
     return error_set(HKV_E_INVALID, "the data directory's path is longer than %d bytes", KV_PATH_MAX - 16);
 }
 
-enum hkv_err kv_exists(const struct kv_config *config, bool *exists)
-{
-    char path[KV_PATH_MAX];
-    TRY(database_path(config, path));
-    return db_exists(config->vfs, path, exists);
-}
-
 static enum hkv_err make_paths(struct kv *kv)
 {
     char docs[KV_PATH_MAX];
@@ -236,10 +229,9 @@ static enum hkv_err load_own_stamp(struct kv *kv)
     return HKV_OK;
 }
 
-static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
+static enum hkv_err open_database(struct kv *kv, bool *created)
 {
-    TRY(make_paths(kv));
-    struct db_config config = {
+    const struct db_config config = {
         .path = kv->db_path,
         .vfs = kv->config.vfs,
         .cache_bytes = kv->config.cache_bytes / 2,
@@ -247,7 +239,13 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
         .full_sync = kv->config.sync_every_commit,
     };
     TRY(db_open(&config, &kv->db));
-    TRY(schema_open(&kv->db, created));
+    return schema_open(&kv->db, created);
+}
+
+static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
+{
+    TRY(make_paths(kv));
+    TRY(open_database(kv, created));
     kv->checkpoint_at = KV_CHECKPOINT_PAGES;
     kv->log_is_suspect = !kv->config.sync_every_commit; /* a run before may have failed to sync it */
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
@@ -264,17 +262,51 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     return HKV_OK;
 }
 
-enum hkv_err kv_open(const struct kv_config *config, struct kv **out, bool *created,
-                     struct namespace_id *other_namespace)
+static struct kv *kv_new(const struct kv_config *config)
 {
     struct kv *kv = calloc(1, sizeof *kv);
-    if (!kv) return error_set(HKV_E_NOMEM, "opening the store");
+    if (!kv) return NULL;
     kv->config = *config;
-    env_random(config->env, &kv->run, sizeof kv->run);
     (void)pthread_mutex_init(&kv->counts_lock, NULL);
     (void)pthread_mutex_init(&kv->readers.lock, NULL);
     kv_suspects_init(kv);
     (void)pthread_cond_init(&kv->readers.returned, NULL);
+    return kv;
+}
+
+static enum hkv_err stored_namespace(struct kv *kv, struct namespace_id *out, bool *named)
+{
+    struct buf value = {0};
+    bool created, there;
+    *named = false;
+    TRY(database_path(&kv->config, kv->db_path));
+    TRY(db_exists(kv->config.vfs, kv->db_path, &there));
+    if (!there) return HKV_OK;
+    TRY(open_database(kv, &created));
+    enum hkv_err err = kv_meta_get(kv, KV_META_NAMESPACE, &value);
+    *named = err == HKV_OK && value.len == ID_BYTES;
+    if (*named) memcpy(out->bytes, value.data, ID_BYTES);
+    buf_fini(&value);
+    return err == HKV_E_NOT_FOUND ? HKV_OK : err;
+}
+
+enum hkv_err kv_stored_namespace(const struct kv_config *config, struct namespace_id *out, bool *named)
+{
+    struct kv *kv = kv_new(config);
+    if (!kv) return error_set(HKV_E_NOMEM, "opening the store");
+    enum hkv_err err = stored_namespace(kv, out, named);
+    /* The log is left for kv_open(), which knows whether it can be trusted. */
+    if (kv->db.handle) (void)sqlite3_db_config(kv->db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    kv_close(kv);
+    return err;
+}
+
+enum hkv_err kv_open(const struct kv_config *config, struct kv **out, bool *created,
+                     struct namespace_id *other_namespace)
+{
+    struct kv *kv = kv_new(config);
+    if (!kv) return error_set(HKV_E_NOMEM, "opening the store");
+    env_random(config->env, &kv->run, sizeof kv->run);
     enum hkv_err err = open_parts(kv, created, other_namespace);
     if (err != HKV_OK) {
         kv_close(kv);

@@ -59,8 +59,9 @@ struct kv_config {
     uint64_t changes_age_us; /* 0: KV_CHANGES_AGE_US */
 };
 
-/* Whether there is a database to open. Errors: HKV_E_INVALID (path too long). Start-up thread. */
-HKV_CHECK enum hkv_err kv_exists(const struct kv_config *config, bool *exists);
+/* The namespace of the store that is there, whatever config->namespace is. `*named` is false when there is none, also
+ * when it was cut off before it got its name. Start-up thread. */
+HKV_CHECK enum hkv_err kv_stored_namespace(const struct kv_config *config, struct namespace_id *out, bool *named);
 
 /* Opens or creates. Reads spans and counters, nothing else that grows. `*created`: there was no store.
  * `*other_namespace` is set when the stored namespace is not config->namespace; the store is then not opened and the

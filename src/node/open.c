@@ -131,34 +131,20 @@ static void kv_config_fill(struct hkv_store *store, const struct hkv_options *o,
     };
 }
 
-/* The namespace of the database that is there already. `*there` is false when there is none. */
-static enum hkv_err stored_namespace(struct hkv_store *store, const struct hkv_options *o, struct namespace_id *out,
-                                     bool *there)
-{
-    struct kv_config config;
-    struct kv *kv = NULL;
-    struct namespace_id none = {{0}};
-    bool created;
-    kv_config_fill(store, o, &none, &config);
-    TRY(kv_exists(&config, there));
-    if (!*there) return HKV_OK;
-    *out = none;
-    enum hkv_err err = kv_open(&config, &kv, &created, out);
-    if (err == HKV_OK) kv_close(kv);
-    return err == HKV_E_NAMESPACE ? HKV_OK : err;
-}
-
 /* Who we are and which namespace this is. `*own`: its secret was configured or is made now, rather than joined. */
 static enum hkv_err resolve_identity(struct hkv_store *store, const struct hkv_options *o)
 {
     struct kv_signer *signer = &store->identity.signer;
+    const struct namespace_id none = {{0}};
     struct namespace_id stored, wanted;
+    struct kv_config config;
     bool found, there;
     TRY(own_secret(store, "keys/node.secret", "endpoint_secret", o->endpoint_secret, &store->node_secret));
     TRY(own_secret(store, "keys/author.secret", "author_secret", o->author_secret, &signer->author_secret));
     ed25519_public_key(&store->node_secret, store->endpoint_id.bytes);
     ed25519_public_key(&signer->author_secret, signer->author.bytes);
-    TRY(stored_namespace(store, o, &stored, &there));
+    kv_config_fill(store, o, &none, &config);
+    TRY(kv_stored_namespace(&config, &stored, &there));
     TRY(join_recover(store, there ? &stored : NULL));
     TRY(secret_resolve(&store->dir, "keys/namespace.secret", "namespace_secret", o->namespace_secret,
                        &signer->namespace_secret, &found));

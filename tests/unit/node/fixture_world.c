@@ -1,0 +1,1 @@
+#include "fixture/node_world.c"
