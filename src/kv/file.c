@@ -20,6 +20,13 @@ void kv_file_name(const struct hash *hash, uint64_t number, char out[FILES_NAME_
     snprintf(out, FILES_NAME_MAX, "%s-%" PRIu64, id_format(hash->bytes, text), number);
 }
 
+/* The store is not writable while value files fail; kv_maintain() finds out when they work again. */
+static enum hkv_err noted(struct kv *kv, enum hkv_err err)
+{
+    if (err != HKV_OK) kv_trouble_note(kv, KV_TROUBLE_FILES, err);
+    return err;
+}
+
 enum hkv_err kv_file_create(struct kv *kv, struct kv_file **out)
 {
     struct kv_file *file = calloc(1, sizeof *file);
@@ -30,7 +37,7 @@ enum hkv_err kv_file_create(struct kv *kv, struct kv_file **out)
     enum hkv_err err = kv->files->ops->create(kv->files, file->name, &file->handle);
     if (err != HKV_OK) {
         free(file);
-        return err;
+        return noted(kv, err);
     }
     *out = file;
     return HKV_OK;
@@ -39,10 +46,11 @@ enum hkv_err kv_file_create(struct kv *kv, struct kv_file **out)
 enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, struct slice bytes)
 {
     assert(file->state == KV_FILE_OPEN && file->handle);
-    return file->kv->files->ops->write(file->handle, offset, bytes);
+    TRY(kv_budget_file_grows(file, offset + bytes.len));
+    return noted(file->kv, file->kv->files->ops->write(file->handle, offset, bytes));
 }
 
-enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take)
+static enum hkv_err seal(struct kv_file *file, const struct hash *hash, uint64_t length)
 {
     struct kv *kv = file->kv;
     const struct files_ops *ops = kv->files->ops;
@@ -58,7 +66,12 @@ enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_
     kv_file_name(hash, file->number, name);
     TRY(ops->rename(kv->files, file->name, name));
     memcpy(file->name, name, sizeof name);
-    TRY(ops->sync_dir(kv->files));
+    return ops->sync_dir(kv->files);
+}
+
+enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take)
+{
+    TRY(noted(file->kv, seal(file, hash, length)));
     file->outboard = buf_take(outboard_take);
     file->state = KV_FILE_SEALED;
     return HKV_OK;
@@ -69,6 +82,7 @@ static void destroy(struct kv_file *file, bool remove)
     if (file->handle) file->kv->files->ops->close(file->handle);
     /* One that cannot be removed now is an orphan for the next sweep. */
     if (remove) (void)!file->kv->files->ops->unlink(file->kv->files, file->name);
+    kv_budget_file_ends(file);
     buf_fini(&file->outboard);
     free(file);
 }
@@ -141,6 +155,7 @@ void kv_files_committed(struct kv *kv)
     while (kv->stored_file_count > 0) {
         struct kv_file *file = kv->stored_files[--kv->stored_file_count];
         file->state = KV_FILE_KEPT;
+        kv_budget_file_ends(file); /* the counters have it */
         if (file->released) destroy(file, false);
     }
 }

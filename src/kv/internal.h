@@ -7,6 +7,7 @@
  *   shown.c     top and shown of a key, change log           meta.c      peers, meta, reset
  *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
  *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
+ *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */
@@ -33,8 +34,14 @@
 #define KV_SUSPECTS_MAX       256  /* reports of bad values that wait for the replica thread */
 #define KV_AGES_MAX           29   /* age marks of the change log: one for each quarter of a day of a week */
 #define KV_PAGE_ROWS_MAX      4096 /* looked at for one page of the change log */
-#define KV_PAGE_BYTES_MAX     ((size_t)256 << 10) /* of their keys */
-#define KV_CHANGE_BY_PREFIX   0x100               /* in the column change.kind */
+#define KV_PAGE_BYTES_MAX     ((size_t)256 << 10)  /* of their keys */
+#define KV_CHANGE_BY_PREFIX   0x100                /* in the column change.kind */
+#define KV_ROW_BYTES          1024                 /* of one entry in all tables, without its value (docs/store.md) */
+#define KV_LOG_SHARE          16                   /* of the disk budget: a part in so many is the write-ahead log's */
+#define KV_RETRY_US           ((uint64_t)1000000)  /* what the disk refused is not tried more often */
+#define KV_TROUBLE_SAID_US    ((uint64_t)60000000) /* the same failure is not logged more often */
+#define KV_TROUBLE_NEWS_US    ((uint64_t)10000000) /* nor one that comes and goes */
+#define KV_LOG_BYTES_MAX      ((uint64_t)64 << 20) /* a write-ahead log above this is counted */
 #define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
 
 /* Names in `meta` that are ours; the node's begin otherwise. */
@@ -44,6 +51,7 @@
 #define KV_META_WAKERS    "kv/wakers"
 #define KV_META_AGES      "kv/change_ages"
 #define KV_META_LIMIT     "kv/max_value_bytes"
+#define KV_META_PROBE     "kv/probe"
 
 /* Kept in one row of `meta`, written with each commit that changes them. */
 struct kv_counters {
@@ -134,6 +142,18 @@ struct kv_suspects {
     size_t settled; /* by the open transaction, from the front */
 };
 
+/* What the disk refuses. Under counts_lock. */
+enum kv_trouble_kind { KV_TROUBLE_WRITE, KV_TROUBLE_FILES, KV_TROUBLE_UPKEEP, KV_TROUBLE_COUNT };
+
+struct kv_trouble {
+    enum hkv_err err; /* HKV_OK: none */
+    struct error_text why;
+    uint64_t retry_us;
+    uint64_t said_us;
+    uint64_t unsaid; /* failures since */
+    bool said;
+};
+
 /* A value file that goes when the open transaction is committed. */
 struct kv_doomed_file {
     struct hash hash;
@@ -161,9 +181,12 @@ struct kv {
     uint64_t swept_below;     /* files of smaller numbers without a row are orphans */
     bool sweeping;
     int wal_pages;
-    int checkpoint_at;     /* pages in the log */
-    bool log_is_suspect;   /* a checkpoint failed: what is in the log may not be on the disk */
-    uint64_t freed_due_us; /* when unused values may be due for removal */
+    uint64_t wal_overruns;  /* how often the log came to be longer than KV_LOG_BYTES_MAX */
+    int checkpoint_at;      /* pages in the log */
+    bool log_was_written;   /* by the open transaction */
+    bool log_is_used_again; /* all of it is in the database: the next commit may begin at its start */
+    bool log_is_suspect;    /* a checkpoint failed: what is in the log may not be on the disk */
+    uint64_t freed_due_us;  /* when unused values may be due for removal */
 
     uint64_t steady_base_us; /* of kv_steady_us(): its time at the start, and the monotonic clock's */
     uint64_t steady_mono_us;
@@ -187,6 +210,10 @@ struct kv {
     size_t doomed_file_count, doomed_file_cap;
     struct buf id; /* author ‖ key of the entry at work */
     uint64_t db_bytes;
+    _Atomic uint64_t used_bytes;     /* of the disk budget, as of the last commit and what was taken since */
+    _Atomic uint64_t unstored_bytes; /* in value files that no committed row refers to yet */
+    _Atomic bool in_trouble;
+    struct kv_trouble trouble[KV_TROUBLE_COUNT];
 
     pthread_mutex_t counts_lock; /* of what other threads read: counts, config.author */
     struct kv_counts counts;
@@ -200,9 +227,51 @@ void kv_counts_publish(struct kv *kv);
 /* Our author; any thread. */
 struct author_id kv_author(struct kv *kv);
 
-/* A change of the disk's use by `more` bytes is within the budget. `last`: an overwrite or a delete, which may use the
- * last 5 %. */
-bool kv_budget_allows(const struct kv *kv, uint64_t more, bool last);
+/* ----------------------------------------------------------------------------------------------------------- budget.c
+ */
+
+enum kv_room {
+    KV_ROOM_NEW,     /* may use 95 % */
+    KV_ROOM_REPLACE, /* an overwrite, or the value of an entry that is stored: all of it */
+    KV_ROOM_DELETE,  /* of a key that is there: always */
+};
+
+/* Whether `more` bytes are within the budget. Any thread. */
+bool kv_budget_allows(struct kv *kv, uint64_t more, enum kv_room room);
+enum hkv_err kv_budget_refusal(const struct kv *kv);
+
+/* An entry and so many bytes of value were stored; counts until the next measure. */
+void kv_budget_take(struct kv *kv, uint64_t more);
+
+/* Whether a new key has room; else why not. Any thread. */
+bool kv_budget_has_room(struct kv *kv, struct error_text *why);
+
+/* Counts what is used. Outside a transaction, or in one that changed nothing yet. */
+HKV_CHECK enum hkv_err kv_budget_measure(struct kv *kv);
+
+/* The log's file shrinks to its share when it begins again. */
+HKV_CHECK enum hkv_err kv_budget_limit_log(struct kv *kv);
+
+/* So many pages of the log are a reason for a checkpoint. */
+int kv_checkpoint_pages(const struct kv *kv);
+
+/* A file that is being written has this length now; it counts until kv_budget_file_ends(). Any thread. */
+HKV_CHECK enum hkv_err kv_budget_file_grows(struct kv_file *file, uint64_t length);
+void kv_budget_file_ends(struct kv_file *file);
+
+/* ---------------------------------------------------------------------------------------------------------- trouble.c
+ */
+
+/* Something failed, with this thread's sentence, or worked (HKV_OK). Any thread. */
+void kv_trouble_note(struct kv *kv, enum kv_trouble_kind kind, enum hkv_err err);
+void kv_trouble_over(struct kv *kv, enum kv_trouble_kind kind);
+bool kv_trouble_is(struct kv *kv, enum kv_trouble_kind kind);
+
+/* Nothing is wrong, or it is time to try again. */
+bool kv_trouble_is_due(struct kv *kv, enum kv_trouble_kind kind);
+
+/* Tries whether writing works again, when it is time to. Outside a transaction. */
+void kv_trouble_probe(struct kv *kv);
 
 /* ------------------------------------------------------------------------------------------------------------ party.c
  */
@@ -310,6 +379,7 @@ struct kv_file {
     bool released; /* its owner let go of it within the transaction that stored it */
     uint64_t number;
     uint64_t length;
+    uint64_t reserved_bytes; /* counted as unstored */
     struct hash hash;
     struct buf outboard;
     uint8_t head[KV_CONTENT_HEAD_BYTES];

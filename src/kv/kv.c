@@ -61,6 +61,7 @@ void kv_counts_publish(struct kv *kv)
         .foreign_entries = c->foreign,
         .position = c->position,
         .newest_stamp_us = c->newest_own_us,
+        .wal_overruns = kv->wal_overruns,
         .wal_bytes = (uint64_t)kv->wal_pages * DB_LOG_FRAME_BYTES,
         .fingerprint = sum.xor
         ,
@@ -112,15 +113,6 @@ static void start_steady(struct kv *kv)
     kv->steady_us = kv->steady_base_us;
 }
 
-bool kv_budget_allows(const struct kv *kv, uint64_t more, bool last)
-{
-    uint64_t limit = kv->config.disk_bytes;
-    if (!limit) return true;
-    uint64_t used = kv->db_bytes + kv->counters.file_bytes;
-    if (!last) limit -= limit / 20;
-    return used < limit && more <= limit - used;
-}
-
 /* ---------------------------------------------------------------------------------------------------------- open,
  * close */
 
@@ -129,7 +121,11 @@ static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages
     (void)handle;
     (void)name;
     struct kv *kv = arg;
-    if (pages < kv->wal_pages) kv->checkpoint_at = KV_CHECKPOINT_PAGES; /* the log began again */
+    bool was_long = (uint64_t)kv->wal_pages * DB_LOG_FRAME_BYTES > KV_LOG_BYTES_MAX;
+    if (!was_long && (uint64_t)pages * DB_LOG_FRAME_BYTES > KV_LOG_BYTES_MAX) kv->wal_overruns++;
+    kv->log_was_written = true;
+    kv->log_is_used_again = false;
+    if (pages < kv->wal_pages) kv->checkpoint_at = kv_checkpoint_pages(kv); /* the log began again */
     kv->wal_pages = pages;
     return SQLITE_OK;
 }
@@ -186,15 +182,6 @@ static enum hkv_err settle_namespace(struct kv *kv, struct namespace_id *other)
     return err;
 }
 
-static enum hkv_err measure_file(struct kv *kv)
-{
-    int64_t pages, unused;
-    TRY(db_integer(&kv->db, "PRAGMA page_count", &pages));
-    TRY(db_integer(&kv->db, "PRAGMA freelist_count", &unused));
-    kv->db_bytes = (uint64_t)(pages - unused) * DB_PAGE_BYTES;
-    return HKV_OK;
-}
-
 static enum hkv_err load_state(struct kv *kv)
 {
     sqlite3_stmt *s;
@@ -215,7 +202,7 @@ static enum hkv_err load_state(struct kv *kv)
     sqlite3_reset(s);
     kv->swept_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
-    return measure_file(kv);
+    return kv_budget_measure(kv);
 }
 
 /* The newest stamp among our own entries is where the clock of stamps starts. */
@@ -239,14 +226,15 @@ static enum hkv_err open_database(struct kv *kv, bool *created)
         .full_sync = kv->config.sync_every_commit,
     };
     TRY(db_open(&config, &kv->db));
-    return schema_open(&kv->db, created);
+    TRY(schema_open(&kv->db, created));
+    return kv_budget_limit_log(kv);
 }
 
 static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
 {
     TRY(make_paths(kv));
     TRY(open_database(kv, created));
-    kv->checkpoint_at = KV_CHECKPOINT_PAGES;
+    kv->checkpoint_at = kv_checkpoint_pages(kv);
     kv->log_is_suspect = !kv->config.sync_every_commit; /* a run before may have failed to sync it */
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
     TRY(name_new_store(kv, created));
@@ -385,6 +373,7 @@ enum hkv_err kv_begin(struct kv *kv)
     assert(!kv_in_transaction(kv));
     kv->now_us = env_wall_us(kv->config.env);
     kv->steady_us = kv_steady_us(kv);
+    kv->log_was_written = false;
     return run(kv, SQL_BEGIN);
 }
 
@@ -427,9 +416,11 @@ enum hkv_err kv_commit(struct kv *kv)
     assert(kv_in_transaction(kv));
     enum hkv_err err = commit_rows(kv);
     if (err != HKV_OK) {
+        kv_write_failed(kv, err);
         kv_rollback(kv);
         return err;
     }
+    if (kv->log_was_written) kv_trouble_over(kv, KV_TROUBLE_WRITE);
     spans_committed(kv->spans);
     kv_parties_committed(kv);
     kv_files_committed(kv);
@@ -443,7 +434,7 @@ enum hkv_err kv_commit(struct kv *kv)
         kv->changes = NULL;
         kv->change_count = kv->change_cap = 0;
     }
-    if (kv->config.disk_bytes && measure_file(kv) != HKV_OK) log_warn("kv", "%s", error_last());
+    if (kv->config.disk_bytes && kv_budget_measure(kv) != HKV_OK) kv_trouble_note(kv, KV_TROUBLE_UPKEEP, HKV_E_DISK);
     kv_counts_publish(kv);
     return HKV_OK;
 }
@@ -595,30 +586,54 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
     return err;
 }
 
-static enum hkv_err checkpoint(struct kv *kv)
+static enum hkv_err sweep(struct kv *kv, bool *more)
 {
+    TRY(kv_sweep_orphans(kv));
+    *more = *more || kv->sweeping;
+    return HKV_OK;
+}
+
+static enum hkv_err checkpoint(struct kv *kv, bool *more)
+{
+    (void)more;
     if (kv->wal_pages < kv->checkpoint_at) return HKV_OK;
     TRY(mend_log(kv));
-    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    int pages, done;
+    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
     if (code != SQLITE_OK && code != SQLITE_BUSY) {
         kv->log_is_suspect = true;
         return db_error(&kv->db, code, "checkpoint");
     }
     /* The next commit begins at the start of the log again, unless a reader still needs it: then it is tried after as
      * many pages more. */
-    kv->checkpoint_at = kv->wal_pages + KV_CHECKPOINT_PAGES;
-    return HKV_OK;
+    kv->checkpoint_at = kv->wal_pages + kv_checkpoint_pages(kv);
+    kv->log_is_used_again = code == SQLITE_OK && done == pages;
+    return kv->config.disk_bytes ? kv_budget_measure(kv) : HKV_OK;
+}
+
+static enum hkv_err tidy_up(struct kv *kv, bool *more)
+{
+    enum hkv_err (*const parts[])(struct kv * kv, bool *more) = {remove_freed, sweep, checkpoint};
+    enum hkv_err first = HKV_OK;
+    struct error_text why;
+    /* Each is tried: one may make the room that another lacks. */
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        enum hkv_err err = parts[i](kv, more);
+        if (err == HKV_OK || first != HKV_OK) continue;
+        first = err;
+        error_save(&why);
+    }
+    if (first != HKV_OK) error_restore(&why);
+    return first;
 }
 
 bool kv_maintain(struct kv *kv)
 {
     bool more = false;
     assert(!kv_in_transaction(kv));
-    if (remove_freed(kv, &more) != HKV_OK) log_warn("kv", "removing unused values: %s", error_last());
-    if (kv_sweep_orphans(kv) != HKV_OK) {
-        log_warn("kv", "removing orphaned value files: %s", error_last());
-        kv->sweeping = false;
-    }
-    if (checkpoint(kv) != HKV_OK) log_warn("kv", "%s", error_last());
-    return more || kv->sweeping;
+    kv_trouble_probe(kv);
+    if (!kv_trouble_is_due(kv, KV_TROUBLE_UPKEEP)) return false;
+    enum hkv_err err = tidy_up(kv, &more);
+    kv_trouble_note(kv, KV_TROUBLE_UPKEEP, err);
+    return err == HKV_OK && more;
 }

@@ -82,9 +82,20 @@ HKV_CHECK enum hkv_err kv_savepoint(struct kv *kv);
 HKV_CHECK enum hkv_err kv_savepoint_release(struct kv *kv);
 void kv_savepoint_rollback(struct kv *kv);
 
+/* A transaction, or a part of one, failed with this thread's sentence: when it was for the disk, the store counts as
+ * not writable until a write succeeds, and kv_maintain() tries one every second. kv_commit() notes its own failures.
+ * replica
+ */
+void kv_write_failed(struct kv *kv, enum hkv_err err);
+
+/* Whether writes are taken now, as far as is known: the disk took the last one, and the disk budget has room for new
+ * keys. False: `why` has the sentence. any */
+bool kv_writable(struct kv *kv, struct error_text *why);
+
 /* Outside a transaction: checkpoints the write-ahead log when it has grown, removes values that nothing refers to any
  * more, and sweeps orphaned value files after a start; bounded work, called after commits and now and then on a quiet
- * store. Failures are logged and tried again by a later call. True: there is more to do now. replica */
+ * store. Failures are logged (the same not more than once a minute) and tried again by a later call, a second later at
+ * the earliest. True: there is more to do now. replica */
 bool kv_maintain(struct kv *kv);
 
 /* ------------------------------------------------------------------------------------------------ keys and contents */
@@ -400,6 +411,7 @@ struct kv_counts {
     uint64_t newest_stamp_us; /* among our own entries */
     uint64_t disk_bytes;
     uint64_t wal_bytes;
+    uint64_t wal_overruns;          /* since the opening: how often the log grew beyond 64 MiB */
     struct fingerprint fingerprint; /* full range, as on the wire */
 };
 

@@ -174,6 +174,12 @@ static enum hkv_err store_write(struct kv *kv, struct kv_write *w)
     return err;
 }
 
+static enum kv_room room_of(const struct kv_write *w, const struct kv_key_row *key)
+{
+    if (!key->exists) return KV_ROOM_NEW;
+    return w->parsed.kind == KV_TOMBSTONE ? KV_ROOM_DELETE : KV_ROOM_REPLACE;
+}
+
 enum hkv_err kv_write(struct kv *kv, struct kv_write *w, const struct kv_signer *signer)
 {
     struct kv_key_row key;
@@ -182,14 +188,12 @@ enum hkv_err kv_write(struct kv *kv, struct kv_write *w, const struct kv_signer 
     assert(author_id_equal(&signer->author, &w->entry.author));
     TRY(kv_key_load(kv, w->entry.key, &key));
     TRY(check_expectation(kv, w, &key));
-    bool last_part = key.exists || w->parsed.kind == KV_TOMBSTONE;
-    if (!kv_budget_allows(kv, w->file ? 0 : w->content.len, last_part))
-        return error_set(HKV_E_LIMIT, "the store's disk budget of %ju bytes is used up; delete keys or raise the limit",
-                         (uintmax_t)kv->config.disk_bytes);
+    if (!kv_budget_allows(kv, KV_ROW_BYTES + w->content.len, room_of(w, &key))) return kv_budget_refusal(kv);
     TRY(stamp_is_good(kv, &w->entry, &key, &good));
     if (!good) {
         TRY(issue_stamp(kv, &kv->db, w->entry.key, &w->entry.record.stamp_us));
         TRY(entry_sign(&w->entry, &signer->namespace_secret, &signer->author_secret));
     }
+    kv_budget_take(kv, w->content.len);
     return store_write(kv, w);
 }

@@ -146,7 +146,7 @@ static enum hkv_err judge(struct kv *kv, const struct entry *e, enum docs_insert
     if (dominated)
         *out = DOCS_DOMINATED;
     else
-        *out = kv_budget_allows(kv, e->record.length_bytes, false) ? DOCS_INSERTED : DOCS_REFUSED;
+        *out = kv_budget_allows(kv, KV_ROW_BYTES + e->record.length_bytes, KV_ROOM_NEW) ? DOCS_INSERTED : DOCS_REFUSED;
     return HKV_OK;
 }
 
@@ -270,6 +270,7 @@ static enum hkv_err store_received(struct kv *kv, const struct entry *e, const s
                                    const struct entry_row *old)
 {
     struct kv_op op = {.kv = kv, .cause = {.has_peer = true, .peer = origin->peer}};
+    kv_budget_take(kv, 0);
     enum hkv_err err = resolve_value(&op, e, origin);
     if (err == HKV_OK) err = kv_op_store(&op, e, old);
     kv_op_fini(&op);

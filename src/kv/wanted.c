@@ -306,6 +306,8 @@ enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct sli
     assert(file || content.len <= KV_VALUE_INLINE_MAX);
     TRY(values_find(&kv->db, hash, &op.value, &found));
     if (!found || op.value.state == VALUE_PRESENT) return HKV_OK;
+    if (!kv_budget_allows(kv, content.len, KV_ROOM_REPLACE)) return kv_budget_refusal(kv);
+    kv_budget_take(kv, content.len);
     untake(&kv->wanted, op.value.id);
     enum hkv_err err = fill(&op, content, file);
     kv_op_fini(&op);

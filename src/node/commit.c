@@ -146,7 +146,10 @@ static void finish(struct committer *c, struct commit_task *task)
         committer_submit(c, task);
         return;
     }
-    if (task->err != HKV_OK) error_restore(&task->why);
+    if (task->err != HKV_OK) {
+        error_restore(&task->why);
+        kv_write_failed(c->kv, task->err);
+    }
     task->complete(task, task->err);
 }
 
