@@ -5,7 +5,6 @@
 
 #include "base/text.h"
 #include "crypto/ed25519.h"
-#include "net/endpoint.h"
 #include "node/sync.h"
 
 #define MEMBER_DOMAIN       "hkv-member-1"
