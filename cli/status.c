@@ -49,6 +49,8 @@ static void print_status(const json_t *status)
 {
     printf("%-17s %s\n", "healthy", json_is_true(json_object_get(status, "healthy")) ? "yes" : "NO");
     print_conditions(json_object_get(status, "conditions"));
+    const char *error = json_string_value(json_object_get(status, "values_error"));
+    if (error && *error) printf("%-17s %s\n", "the disk", error);
     print_counts(status);
     if (json_is_true(json_object_get(status, "single_node")))
         puts("peers             none known: this node is alone");

@@ -437,6 +437,8 @@ enum hkv_condition {
 /* "endpoint_bound" and so on. */
 HKV_API const char *hkv_condition_name(enum hkv_condition condition);
 
+#define HKV_STATUS_ERROR_BYTES 512
+
 struct hkv_status {
     bool healthy; /* all conditions hold */
     bool conditions[HKV_CONDITION_COUNT];
@@ -455,8 +457,11 @@ struct hkv_status {
     uint64_t epoch;
     uint64_t position; /* newest in the change log */
     uint64_t wal_bytes;
+    uint64_t wal_overruns; /* since the opening: how often the log grew beyond 64 MiB */
     uint64_t sessions_ok;
     uint64_t sessions_failed;
+    /* Why values_accessible fails, in words: what the disk refused last, or the disk budget. "" while it holds. */
+    char values_error[HKV_STATUS_ERROR_BYTES];
 };
 
 /* Cheap enough to ask every second. */

@@ -105,6 +105,7 @@ static bool set_counts(json_t *object, const struct hkv_status *status)
         {"foreign_entries", status->foreign_entries},
         {"disk_bytes", status->disk_bytes},
         {"wal_bytes", status->wal_bytes},
+        {"wal_overruns", status->wal_overruns},
         {"stamp_ahead_us", status->stamp_ahead_us},
         {"position", status->position},
         {"sessions_ok", status->sessions_ok},
@@ -123,9 +124,9 @@ enum hkv_err rpc_kv_status(struct rpc_call *call)
     json_t *peers;
     err = peers_json(call->request->rpc->store, &peers);
     if (err != HKV_OK) return err;
-    json_t *result =
-        json_pack("{s:b, s:o, s:s, s:b, s:o}", "healthy", status.healthy, "conditions", rpc_json_conditions(&status),
-                  "fingerprint", status.fingerprint, "single_node", status.single_node, "peers", peers);
+    json_t *result = json_pack("{s:b, s:o, s:s, s:s, s:b, s:o}", "healthy", status.healthy, "conditions",
+                               rpc_json_conditions(&status), "values_error", status.values_error, "fingerprint",
+                               status.fingerprint, "single_node", status.single_node, "peers", peers);
     if (result && !set_counts(result, &status)) {
         json_decref(result);
         result = NULL;

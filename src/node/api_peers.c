@@ -465,12 +465,14 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
     out->foreign_entries = counts.foreign_entries;
     out->disk_bytes = counts.disk_bytes;
     out->wal_bytes = counts.wal_bytes;
+    out->wal_overruns = counts.wal_overruns;
     out->position = counts.position;
     out->epoch = kv_epoch(store->kv);
     uint64_t now_us = env_wall_us(node_env(store));
     out->stamp_ahead_us = counts.newest_stamp_us > now_us ? counts.newest_stamp_us - now_us : 0;
     (void)id_format(counts.fingerprint.bytes, out->fingerprint);
-    out->conditions[HKV_CONDITION_VALUES_ACCESSIBLE] = node_values_accessible(store);
+    out->conditions[HKV_CONDITION_VALUES_ACCESSIBLE] =
+        node_values_accessible(store, out->values_error, sizeof out->values_error);
     out->conditions[HKV_CONDITION_NAMESPACE_OPEN] = true;
     out->conditions[HKV_CONDITION_VALUES_COMPLETE] =
         counts.values_missing == 0 && counts.values_bad == 0 && counts.values_too_large == 0;

@@ -129,8 +129,8 @@ void node_local_change(struct hkv_store *store);
  */
 HKV_CHECK enum hkv_err node_add_seed(struct hkv_store *store, const struct peer_name *name);
 
-/* Whether the folder of value files can be read and written. Caller's thread. */
-bool node_values_accessible(struct hkv_store *store);
+/* Whether stored data can be read and written, as far as is known; false: `why` has the sentence. Caller's thread. */
+bool node_values_accessible(struct hkv_store *store, char *why, size_t why_bytes);
 
 /* Adds the addresses under which this node may be reached. Not from the network thread. Errors: HKV_E_NETWORK,
  * HKV_E_NOMEM. */

@@ -617,7 +617,14 @@ enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out)
     return call.err;
 }
 
-bool node_values_accessible(struct hkv_store *store)
+bool node_values_accessible(struct hkv_store *store, char *why, size_t why_bytes)
 {
-    return data_dir_values_accessible(&store->dir);
+    struct error_text text;
+    if (!kv_writable(store->kv, &text)) {
+        (void)snprintf(why, why_bytes, "%s", text.text);
+        return false;
+    }
+    if (data_dir_values_accessible(&store->dir)) return true;
+    (void)snprintf(why, why_bytes, "%s/blobs: cannot be read and written; mend its owner and mode", store->dir.path);
+    return false;
 }

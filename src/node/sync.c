@@ -187,10 +187,13 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
     peer->last_ok_wall_us = env_wall_us(node_env(store));
     peer->last_ok_clean = is_clean(outcome);
     peer->last_confirmed = outcome->is_confirmed;
+    struct error_text full;
+    bool writable = kv_writable(store->kv, &full);
     if (outcome->refused > 0)
         (void)snprintf(peer->why, sizeof peer->why,
-                       "%llu entries of the last session were refused, %llu for their stamp",
-                       (unsigned long long)outcome->refused, (unsigned long long)outcome->future);
+                       "%llu entries of the last session were refused, %llu for their stamp%s%.300s",
+                       (unsigned long long)outcome->refused, (unsigned long long)outcome->future, writable ? "" : ": ",
+                       writable ? "" : full.text);
     if (outcome->is_confirmed) {
         struct kv_counts counts;
         kv_counts(store->kv, &counts);
