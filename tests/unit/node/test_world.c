@@ -1,6 +1,7 @@
 /* A whole store in one thread (fixture/node_world.h): it opens, works and closes without a thread, a real clock or the
  * system's disk; and whatever its disk does, hkv_open() and hkv_close() come back and what was acknowledged stays. */
 #include <dirent.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -205,6 +206,22 @@ static uint64_t short_life(uint64_t n, struct script *s, struct lone_world *worl
     return memdisk_changes(lone_world_disk(world));
 }
 
+/* Nothing but the world decides what a store does. The salts of write-ahead logs come from SQLite's own generator. */
+static void the_same_life_leaves_the_same_disk(void **state)
+{
+    struct hash digest[2];
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct lone_world *world = lone_world_new(CAPACITY_BYTES);
+        struct script script;
+        (void)sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, 7, NULL);
+        for (int life = 0; life < 3; life++) (void)short_life(0, &script, world);
+        assert_ok(memdisk_digest(lone_world_disk(world), &digest[i]));
+        lone_world_free(world);
+    }
+    assert_memory_equal(digest[0].bytes, digest[1].bytes, sizeof digest[0].bytes);
+}
+
 static void power_is_cut_at_every_change_of_the_disk(void **state)
 {
     struct script script;
@@ -272,9 +289,13 @@ static void every_operation_of_the_disk_fails_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(a_store_lives_without_threads),         TEST(callbacks_run_while_time_passes),
-        TEST(values_expire_in_virtual_time),         TEST(power_is_cut_at_every_change_of_the_disk),
-        TEST(a_store_on_a_disk_that_is_gone_closes), cmocka_unit_test(every_operation_of_the_disk_fails_once),
+        TEST(a_store_lives_without_threads),
+        TEST(callbacks_run_while_time_passes),
+        TEST(values_expire_in_virtual_time),
+        cmocka_unit_test(the_same_life_leaves_the_same_disk),
+        TEST(power_is_cut_at_every_change_of_the_disk),
+        TEST(a_store_on_a_disk_that_is_gone_closes),
+        cmocka_unit_test(every_operation_of_the_disk_fails_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
