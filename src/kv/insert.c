@@ -106,20 +106,22 @@ static enum hkv_err remove_child(struct kv_op *op, struct slice id)
 {
     struct kv *kv = op->kv;
     struct entry_row row;
+    struct kv_key_row key;
+    struct fingerprint print;
     struct slice name;
     bool found;
     TRY(entries_find(&kv->db, id, &row, &found));
     assert(found);
-    row.key = slice_part(id, ID_BYTES, id.len);
-    TRY(entries_remove(&kv->db, id));
-    TRY(spans_change(kv->spans, id, -1, &row.print));
+    bool foreign = kv_key_classify(row.key, &name) == KV_KEY_FOREIGN;
+    if (!foreign) TRY(kv_key_load(kv, row.key, &key));
+    entries_fingerprint(&kv->config.namespace, &row, &print);
+    TRY(entries_remove(&kv->db, &row));
+    TRY(spans_change(kv->spans, id, -1, &print));
     kv->counters.entries--;
     TRY(kv_op_ref(op, row.value, -1));
-    if (kv_key_classify(row.key, &name) == KV_KEY_FOREIGN) {
-        kv->counters.foreign--;
-        return HKV_OK;
-    }
-    return kv_shown_removed(op, &row);
+    if (!foreign) return kv_shown_removed(op, &row, &key);
+    kv->counters.foreign--;
+    return HKV_OK;
 }
 
 /* Collects ids below the prefix `id`, after `after`, whose record is not greater than `limit`, as length and bytes
@@ -128,29 +130,31 @@ static enum hkv_err collect_children(struct kv *kv, struct slice id, const struc
                                      struct buf *out, bool *end)
 {
     sqlite3_stmt *s;
+    struct buf child = {0};
     enum hkv_err err = HKV_OK;
     *end = false;
     buf_clear(out);
-    TRY(entries_scan(&kv->db, buf_slice(after), (struct slice){0}, &s));
+    TRY(entries_scan(&kv->db, SQL_ENTRY_SCAN, buf_slice(after), &s));
     while (err == HKV_OK && out->len < CHILDREN_BATCH_BYTES) {
         bool found;
         struct entry_row row;
         err = db_row(&kv->db, s, &found);
+        if (err == HKV_OK && found) err = entries_read(&kv->db, s, &row);
+        if (err == HKV_OK && found) err = entries_id(&child, &row.author, row.key);
         if (err != HKV_OK) break;
-        struct slice child = found ? db_column_slice(s, 0) : (struct slice){0};
-        if (!found || !slice_starts_with(child, id)) {
+        if (!found || !slice_starts_with(buf_slice(&child), id)) {
             *end = true;
             break;
         }
-        err = entries_read(&kv->db, s, &row);
-        if (err != HKV_OK || child.len == id.len || record_compare(&row.record, limit) > 0) continue;
+        if (child.len == id.len || record_compare(&row.record, limit) > 0) continue;
         uint8_t len[8];
         be64_store(len, child.len);
         err = buf_append(out, len, sizeof len);
-        if (err == HKV_OK) err = buf_append_slice(out, child);
-        if (err == HKV_OK) err = buf_assign(after, child);
+        if (err == HKV_OK) err = buf_append_slice(out, buf_slice(&child));
+        if (err == HKV_OK) err = buf_assign(after, buf_slice(&child));
     }
     sqlite3_reset(s);
+    buf_fini(&child);
     return err;
 }
 
@@ -185,25 +189,47 @@ static bool may_have_children(const struct kv *kv, enum kv_key_class class)
     return class == KV_KEY_FOREIGN || kv->counters.foreign > 0;
 }
 
-enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct entry_row *old)
+/* Adds the entry's row, or changes the one it replaces. */
+static enum hkv_err store_row(struct kv_op *op, const struct entry *e, const struct entry_row *old, uint64_t *number)
 {
-    struct kv *kv = op->kv;
-    struct slice id = buf_slice(&kv->id);
-    struct slice name;
-    enum kv_key_class class = kv_key_classify(e->key, &name);
     struct entry_row row = {
+        .number = old ? old->number : 0,
+        .author = e->author,
+        .key = e->key,
         .record = e->record,
         .author_signature = e->author_signature,
         .namespace_signature = e->namespace_signature,
         .value = op->value.id,
     };
+    uint64_t author;
+    TRY(kv_party_number(op->kv, e->author.bytes, true, &author, NULL));
+    TRY(old ? entries_change(&op->kv->db, &row) : entries_add(&op->kv->db, author, &row));
+    *number = row.number;
+    return HKV_OK;
+}
+
+static enum hkv_err change_spans(struct kv *kv, const struct entry *e, const struct entry_row *old)
+{
+    struct fingerprint change, before;
+    entry_fingerprint(e, &change);
+    if (old) {
+        entries_fingerprint(&kv->config.namespace, old, &before);
+        fingerprint_xor(&change, &before);
+    }
+    return spans_change(kv->spans, buf_slice(&kv->id), old ? 0 : 1, &change);
+}
+
+enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct entry_row *old)
+{
+    struct kv *kv = op->kv;
+    struct slice name;
+    struct kv_key_row key;
+    uint64_t number;
+    enum kv_key_class class = kv_key_classify(e->key, &name);
     op->cause.version = (struct kv_version){e->record.stamp_us, e->author};
-    if (may_have_children(kv, class)) TRY(remove_children(op, id, &e->record));
-    entry_fingerprint(e, &row.print);
-    TRY(old ? entries_change(&kv->db, id, &row) : entries_add(&kv->db, id, &row));
-    struct fingerprint change = row.print;
-    if (old) fingerprint_xor(&change, &old->print);
-    TRY(spans_change(kv->spans, id, old ? 0 : 1, &change));
+    if (may_have_children(kv, class)) TRY(remove_children(op, buf_slice(&kv->id), &e->record));
+    if (class != KV_KEY_FOREIGN) TRY(kv_key_load(kv, e->key, &key));
+    TRY(store_row(op, e, old, &number));
     if (!old) {
         kv->counters.entries++;
         if (class == KV_KEY_FOREIGN) kv->counters.foreign++;
@@ -213,6 +239,8 @@ enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct e
     TRY(kv_party_saw(kv, e->author.bytes, e->record.stamp_us));
     if (author_id_equal(&e->author, &kv->config.author) && e->record.stamp_us > kv->counters.newest_own_us)
         kv->counters.newest_own_us = e->record.stamp_us;
-    if (class != KV_KEY_FOREIGN) TRY(kv_shown_stored(op, e, old != NULL));
-    return kv_op_finish(op);
+    if (class != KV_KEY_FOREIGN) TRY(kv_shown_stored(op, e, number, old != NULL, &key));
+    TRY(kv_op_finish(op));
+    /* Last: a walk over a run reads hashes, which stand in the values' rows. */
+    return change_spans(kv, e, old);
 }

@@ -338,6 +338,16 @@ struct kv_winner {
     uint64_t value;
 };
 
+#define KV_KIND_EXPIRED 3 /* beside enum kv_kind in the column key.kind: a value whose expiry was announced */
+
+/* The columns of the row itself. */
+struct kv_key_columns {
+    uint64_t entry;
+    uint64_t others;
+    int kind;
+    uint64_t expires_us;
+};
+
 struct kv_key_row {
     bool exists;
     bool waiting;
@@ -347,17 +357,23 @@ struct kv_key_row {
     enum kv_kind kind;
     uint64_t entries;
     uint64_t expires_us;
+    uint64_t top_entry; /* its number */
     struct kv_winner top;
-    struct kv_winner shown;
+    struct kv_winner shown; /* the top, unless the key waits */
+
+    struct kv_key_columns stored; /* as they were read */
+    uint64_t awaited;             /* value of the row in `waiting` that was read; 0: none */
 };
 
 HKV_CHECK enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out);
 
-/* An entry of `op->value` is stored; `replaced`: its author had one for this key before. */
-HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, bool replaced);
+/* An entry of `op->value` is stored as number `entry`; `replaced`: its author had one for this key before. `row` was
+ * loaded before that: what a key shows is mostly what the row of its winner says. */
+HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t entry, bool replaced,
+                                       struct kv_key_row *row);
 
-/* An entry of this key was removed by a prefix. */
-HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed);
+/* An entry of this key was removed by a prefix; `row` was loaded before that. */
+HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed, struct kv_key_row *row);
 
 /* The value op->value has come: keys whose top waits for it show it. */
 HKV_CHECK enum hkv_err kv_shown_arrived(struct kv_op *op);

@@ -190,7 +190,7 @@ static enum hkv_err load_state(struct kv *kv)
     start_steady(kv);
     TRY(kv_ages_load(kv));
     TRY(kv_wanted_init(kv));
-    TRY(spans_open(&kv->db, &kv->spans));
+    TRY(spans_open(&kv->db, &kv->config.namespace, &kv->spans));
     struct span_sum sum;
     spans_total(kv->spans, &sum);
     if (sum.count != kv->counters.entries)

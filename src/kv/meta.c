@@ -135,7 +135,7 @@ enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
     env_random(kv->config.env, &epoch, sizeof epoch);
     TRY(kv_begin(kv));
     enum hkv_err err = empty_tables(kv, namespace, epoch);
-    if (err == HKV_OK) err = spans_open(&kv->db, &fresh);
+    if (err == HKV_OK) err = spans_open(&kv->db, namespace, &fresh);
     if (err != HKV_OK) {
         kv_rollback(kv);
         return err;

@@ -12,7 +12,6 @@ enum {
     COL_AUTHOR,
     COL_KIND,
     COL_EXPIRES,
-    COL_EXPIRED,
     COL_HASH,
     COL_LENGTH,
     COL_SKIP,
@@ -87,9 +86,9 @@ static enum hkv_err get_once(struct kv *kv, struct db *db, struct slice document
     db_bind_slice(s, 1, document_key);
     TRY(db_row(db, s, &found));
     if (!found) return HKV_E_NOT_FOUND;
-    enum kv_kind kind = (enum kv_kind)sqlite3_column_int(s, COL_KIND);
+    int kind = sqlite3_column_int(s, COL_KIND);
     uint64_t expires_us = db_column_u64(s, COL_EXPIRES);
-    bool expired = sqlite3_column_int(s, COL_EXPIRED) || (expires_us && expires_us <= env_wall_us(kv->config.env));
+    bool expired = kind == KV_KIND_EXPIRED || (expires_us && expires_us <= env_wall_us(kv->config.env));
     enum hkv_err err;
     if (kind == KV_UNREADABLE)
         err = error_set(HKV_E_FORMAT, "the key's content begins with this format's mark but is none of its forms; "
@@ -272,6 +271,9 @@ enum hkv_err kv_has_user_keys(struct kv *kv, bool *out)
 /* ------------------------------------------------------------------------------------------------------------- history
  */
 
+/* Columns of SQL_KEY_HISTORY behind those of the entry. */
+enum { COL_CONTENT_KIND = 8, COL_CONTENT_LENGTH };
+
 struct history {
     struct kv_history_item *items;
     size_t count, cap;
@@ -288,32 +290,6 @@ static enum hkv_err history_add(struct history *h, const struct kv_history_item 
     }
     h->items[h->count++] = *item;
     return HKV_OK;
-}
-
-static enum hkv_err history_of_author(struct db *db, const struct author_id *author, struct slice document_key,
-                                      struct history *h)
-{
-    struct buf id = {0};
-    sqlite3_stmt *s;
-    bool found = false;
-    struct kv_history_item item = {.version.author = *author};
-    TRY(db_statement(db, SQL_HISTORY_ENTRY, &s));
-    enum hkv_err err = entries_id(&id, author, document_key);
-    if (err == HKV_OK) {
-        db_bind_slice(s, 1, buf_slice(&id));
-        err = db_row(db, s, &found);
-    }
-    if (err == HKV_OK && found) {
-        item.version.stamp_us = db_column_u64(s, 0);
-        err = db_column_id(db, s, 1, item.hash.bytes);
-        item.present = sqlite3_column_int(s, 3) == VALUE_PRESENT;
-        item.kind = (enum kv_kind)sqlite3_column_int(s, 4);
-        item.content_length = db_column_u64(s, item.present ? 5 : 2);
-        sqlite3_reset(s);
-        if (err == HKV_OK) err = history_add(h, &item);
-    }
-    buf_fini(&id);
-    return err;
 }
 
 static int newest_first(const void *a, const void *b)
@@ -337,18 +313,32 @@ static enum hkv_err shown_version(struct db *db, struct slice document_key, stru
     return err;
 }
 
+static enum hkv_err read_history(struct db *db, sqlite3_stmt *s, struct history *h)
+{
+    struct entry_row row;
+    TRY(entries_read(db, s, &row));
+    bool present = row.state == VALUE_PRESENT;
+    return history_add(h,
+                       &(struct kv_history_item){
+                           .version = {row.record.stamp_us, row.author},
+                           .hash = row.record.hash,
+                           .content_length = present ? db_column_u64(s, COL_CONTENT_LENGTH) : row.record.length_bytes,
+                           .kind = (enum kv_kind)sqlite3_column_int(s, COL_CONTENT_KIND),
+                           .present = present,
+                       });
+}
+
 /* Asks for each author's entry; authors are few beside keys. */
 static enum hkv_err collect_history(struct db *db, struct slice document_key, struct history *h)
 {
     sqlite3_stmt *s;
     enum hkv_err err = HKV_OK;
-    TRY(db_statement(db, SQL_PARTY_LIST, &s));
+    TRY(db_statement(db, SQL_KEY_HISTORY, &s));
+    db_bind_slice(s, 1, document_key);
     for (bool more; err == HKV_OK;) {
-        struct author_id author;
         err = db_row(db, s, &more);
         if (err != HKV_OK || !more) break;
-        err = db_column_id(db, s, 0, author.bytes);
-        if (err == HKV_OK) err = history_of_author(db, &author, document_key, h);
+        err = read_history(db, s, h);
     }
     sqlite3_reset(s);
     return err;

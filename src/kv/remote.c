@@ -83,7 +83,7 @@ static enum hkv_err replica_scan(struct docs_replica *r, struct docs_piece piece
     struct slice from, to;
     sqlite3_stmt *s;
     if (!piece_within(kv, piece, &from, &to)) return HKV_OK;
-    TRY(entries_scan(&kv->db, from, to, &s));
+    TRY(entries_scan(&kv->db, SQL_ENTRY_SCAN, from, &s));
     enum hkv_err err = HKV_OK;
     for (bool found;;) {
         struct entry_row row;
@@ -91,9 +91,9 @@ static enum hkv_err replica_scan(struct docs_replica *r, struct docs_piece piece
         err = db_row(&kv->db, s, &found);
         if (err != HKV_OK || !found) break;
         err = entries_read(&kv->db, s, &row);
-        if (err != HKV_OK) break;
+        if (err != HKV_OK || (to.len && entries_id_compare(&row.author, row.key, to) >= 0)) break;
         entry_of_row(kv, &row, &e);
-        if (!visit(arg, &e, sqlite3_column_int(s, ENTRY_SCAN_STATE) == VALUE_PRESENT)) break;
+        if (!visit(arg, &e, row.state == VALUE_PRESENT)) break;
     }
     sqlite3_reset(s);
     return err;

@@ -1,7 +1,11 @@
-/* The table `key`: what each key's top is and what it shows (formats.md 3), and the change log that follows from it.
+/* The tables `key` and `waiting`: what each key's top is and what it shows (formats.md 3), and the change log that
+ * follows from it.
  *
  *   top      the entry with the greatest (stamp, author)
  *   shown    the top, as soon as its content is here; until then what it was (`waiting`)
+ *
+ * A key that shows its top has a row in `key` alone, which names the entry; stamp, author and value are those of the
+ * entry's row. A key that waits has a row in `waiting` too, found by the value that has to come.
  *
  * A key is visible when what it shows is a value that has not expired. Each change of a user key's visible state, or of
  * a visible value, is one row of the change log. Foreign entries have no row here. */
@@ -9,6 +13,35 @@
 #include <stdlib.h>
 
 #include "kv/internal.h"
+
+#define KIND_NONE (-1) /* NULL in the column key.kind: nothing is shown */
+
+static struct kv_winner column_winner(sqlite3_stmt *s, int column)
+{
+    return (struct kv_winner){db_column_u64(s, column), db_column_u64(s, column + 1), db_column_u64(s, column + 2)};
+}
+
+static void read_key(sqlite3_stmt *s, struct kv_key_row *out)
+{
+    bool shows = sqlite3_column_type(s, 2) != SQLITE_NULL;
+    out->stored = (struct kv_key_columns){
+        .entry = db_column_u64(s, 0),
+        .others = db_column_u64(s, 1),
+        .kind = shows ? sqlite3_column_int(s, 2) : KIND_NONE,
+        .expires_us = db_column_u64(s, 3),
+    };
+    out->awaited = db_column_u64(s, 7);
+    out->waiting = out->awaited != 0;
+    out->has_top = true;
+    out->has_shown = shows;
+    out->entries = out->stored.others + 1;
+    out->top_entry = out->stored.entry;
+    out->top = column_winner(s, 4);
+    out->shown = out->waiting ? column_winner(s, 8) : out->top;
+    out->expired = out->stored.kind == KV_KIND_EXPIRED;
+    out->kind = out->expired || !shows ? KV_VALUE : (enum kv_kind)out->stored.kind;
+    out->expires_us = out->stored.expires_us;
+}
 
 enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out)
 {
@@ -18,61 +51,86 @@ enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key
     db_bind_slice(s, 1, document_key);
     TRY(db_row(&kv->db, s, &out->exists));
     if (!out->exists) return HKV_OK;
-    out->entries = db_column_u64(s, 0);
-    out->has_top = sqlite3_column_type(s, 2) != SQLITE_NULL;
-    out->top = (struct kv_winner){db_column_u64(s, 1), db_column_u64(s, 2), db_column_u64(s, 3)};
-    out->waiting = sqlite3_column_int(s, 4) != 0;
-    out->has_shown = sqlite3_column_type(s, 6) != SQLITE_NULL;
-    out->shown = (struct kv_winner){db_column_u64(s, 5), db_column_u64(s, 6), db_column_u64(s, 7)};
-    out->kind = (enum kv_kind)sqlite3_column_int(s, 8);
-    out->expires_us = db_column_u64(s, 9);
-    out->expired = sqlite3_column_int(s, 10) != 0;
+    bool has_entry = sqlite3_column_type(s, 4) != SQLITE_NULL;
+    if (has_entry) read_key(s, out);
     sqlite3_reset(s);
-    return HKV_OK;
+    return has_entry ? HKV_OK : error_set(HKV_E_CORRUPT, "%s: the table entry lacks the winner of a key", kv->db_path);
 }
 
-static void bind_winner(sqlite3_stmt *s, int index, const struct kv_winner *w, bool present)
+static bool winners_equal(const struct kv_winner *a, const struct kv_winner *b)
 {
-    if (present) {
-        db_bind_u64(s, index, w->stamp_us);
-        db_bind_u64(s, index + 1, w->author);
+    return a->stamp_us == b->stamp_us && a->author == b->author && a->value == b->value;
+}
+
+static enum hkv_err waiting_remove(struct kv *kv, struct slice document_key, uint64_t value)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, SQL_WAITING_REMOVE, &s));
+    db_bind_u64(s, 1, value);
+    db_bind_slice(s, 2, document_key);
+    return db_run(&kv->db, s);
+}
+
+static enum hkv_err waiting_put(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(&kv->db, SQL_WAITING_PUT, &s));
+    db_bind_u64(s, 1, row->top.value);
+    db_bind_slice(s, 2, document_key);
+    if (row->has_shown) {
+        db_bind_u64(s, 3, row->shown.stamp_us);
+        db_bind_u64(s, 4, row->shown.author);
+        db_bind_u64(s, 5, row->shown.value);
     } else {
-        sqlite3_bind_null(s, index);
-        sqlite3_bind_null(s, index + 1);
+        for (int i = 3; i <= 5; i++) sqlite3_bind_null(s, i);
     }
+    return db_run(&kv->db, s);
 }
 
-static void bind_value(sqlite3_stmt *s, int index, const struct kv_winner *w, bool present)
+static enum hkv_err key_write(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
 {
-    if (present)
-        db_bind_u64(s, index, w->value);
+    const struct kv_key_columns now = {
+        .entry = row->top_entry,
+        .others = row->entries - 1,
+        .kind = !row->has_shown ? KIND_NONE
+                : row->expired  ? KV_KIND_EXPIRED
+                                : (int)row->kind,
+        .expires_us = row->has_shown ? row->expires_us : 0,
+    };
+    const struct kv_key_columns *old = &row->stored;
+    sqlite3_stmt *s;
+    /* A new version by the same author is mostly a change of the entry's row alone. */
+    if (row->exists && now.entry == old->entry && now.others == old->others && now.kind == old->kind &&
+        now.expires_us == old->expires_us)
+        return HKV_OK;
+    TRY(db_statement(&kv->db, row->exists ? SQL_KEY_CHANGE : SQL_KEY_ADD, &s));
+    db_bind_slice(s, 1, document_key);
+    db_bind_u64(s, 2, now.entry);
+    db_bind_u64(s, 3, now.others);
+    if (now.kind == KIND_NONE)
+        sqlite3_bind_null(s, 4);
     else
-        sqlite3_bind_null(s, index);
+        sqlite3_bind_int(s, 4, now.kind);
+    if (now.expires_us)
+        db_bind_u64(s, 5, now.expires_us);
+    else
+        sqlite3_bind_null(s, 5);
+    return db_run(&kv->db, s);
 }
 
 static enum hkv_err key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
 {
     sqlite3_stmt *s;
-    if (!row->has_shown && row->entries == 0) {
-        if (!row->exists) return HKV_OK;
-        TRY(db_statement(&kv->db, SQL_KEY_REMOVE, &s));
-        db_bind_slice(s, 1, document_key);
-        return db_run(&kv->db, s);
+    if (row->awaited && (!row->waiting || row->top.value != row->awaited || row->entries == 0))
+        TRY(waiting_remove(kv, document_key, row->awaited));
+    if (row->entries > 0) {
+        assert(row->has_top && (row->waiting || (row->has_shown && winners_equal(&row->shown, &row->top))));
+        if (row->waiting) TRY(waiting_put(kv, document_key, row));
+        return key_write(kv, document_key, row);
     }
-    TRY(db_statement(&kv->db, row->exists ? SQL_KEY_CHANGE : SQL_KEY_ADD, &s));
+    if (!row->exists) return HKV_OK;
+    TRY(db_statement(&kv->db, SQL_KEY_REMOVE, &s));
     db_bind_slice(s, 1, document_key);
-    db_bind_u64(s, 2, row->entries);
-    bind_winner(s, 3, &row->top, row->has_top);
-    bind_value(s, 5, &row->top, row->has_top);
-    sqlite3_bind_int(s, 6, row->waiting);
-    bind_winner(s, 7, &row->shown, row->has_shown);
-    bind_value(s, 9, &row->shown, row->has_shown);
-    sqlite3_bind_int(s, 10, (int)row->kind);
-    if (row->has_shown && row->expires_us)
-        db_bind_u64(s, 11, row->expires_us);
-    else
-        sqlite3_bind_null(s, 11);
-    sqlite3_bind_int(s, 12, row->expired);
     return db_run(&kv->db, s);
 }
 
@@ -199,90 +257,89 @@ static enum hkv_err beats_top(struct kv *kv, const struct kv_key_row *row, uint6
 }
 
 static enum hkv_err set_top(struct kv_op *op, struct slice document_key, struct kv_key_row *row,
-                            const struct kv_winner *top, const struct value_row *v)
+                            const struct kv_winner *top, uint64_t entry, const struct value_row *v)
 {
     row->has_top = true;
     row->top = *top;
-    bool shown_already = row->has_shown && memcmp(&row->shown, top, sizeof *top) == 0;
+    row->top_entry = entry;
+    bool shown_already = row->has_shown && winners_equal(&row->shown, top);
     row->waiting = v->state != VALUE_PRESENT && !shown_already; /* what is shown may have become bad */
     return row->waiting || shown_already ? HKV_OK : show_top(op, document_key, row, v);
 }
 
-enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, bool replaced)
+enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t entry, bool replaced,
+                             struct kv_key_row *row)
 {
     struct kv *kv = op->kv;
-    struct kv_key_row row;
     struct kv_winner winner = {.stamp_us = e->record.stamp_us, .value = op->value.id};
     bool wins;
     TRY(kv_party_number(kv, e->author.bytes, true, &winner.author, NULL));
-    TRY(kv_key_load(kv, e->key, &row));
-    if (!replaced) row.entries++;
-    TRY(beats_top(kv, &row, winner.stamp_us, winner.author, &e->author, &wins));
-    if (wins) TRY(set_top(op, e->key, &row, &winner, &op->value));
-    return key_save(kv, e->key, &row);
+    if (!replaced) row->entries++;
+    TRY(beats_top(kv, row, winner.stamp_us, winner.author, &e->author, &wins));
+    if (wins) TRY(set_top(op, e->key, row, &winner, entry, &op->value));
+    return key_save(kv, e->key, row);
 }
 
-/* The winner among the `entries` entries that the key still has. Authors are asked one by one: that happens only when a
- * prefix removed one of several entries of a key. */
-static enum hkv_err find_top(struct kv *kv, struct slice document_key, uint64_t entries, struct author_id *author,
-                             struct entry_row *top, bool *any)
+/* Takes the entry of the current row as winner if it beats the one found so far, whose author is `holder`. */
+static enum hkv_err take_winner(struct kv *kv, sqlite3_stmt *s, struct kv_winner *top, struct author_id *holder,
+                                uint64_t *entry)
+{
+    struct kv_winner next = column_winner(s, 1);
+    struct author_id author;
+    TRY(db_column_id(&kv->db, s, 4, author.bytes));
+    bool wins = *entry == 0 || next.stamp_us > top->stamp_us ||
+                (next.stamp_us == top->stamp_us && ID_COMPARE(&author, holder) > 0);
+    if (!wins) return HKV_OK;
+    *top = next;
+    *holder = author;
+    *entry = db_column_u64(s, 0);
+    return HKV_OK;
+}
+
+/* The winner among the entries that the key still has. Every author is asked: that happens only when a prefix removed
+ * one of several entries of a key. */
+static enum hkv_err find_top(struct kv *kv, struct slice document_key, struct kv_winner *top, uint64_t *entry)
 {
     sqlite3_stmt *s;
-    struct buf id = {0};
-    *any = false;
-    TRY(db_statement(&kv->db, SQL_PARTY_LIST, &s));
+    struct author_id holder;
     enum hkv_err err = HKV_OK;
-    for (bool more; entries > 0 && err == HKV_OK;) {
-        struct author_id candidate;
-        struct entry_row row;
-        bool found = false;
-        err = db_row(&kv->db, s, &more);
-        if (err != HKV_OK || !more) break;
-        err = db_column_id(&kv->db, s, 0, candidate.bytes);
-        if (err == HKV_OK) err = entries_id(&id, &candidate, document_key);
-        if (err == HKV_OK) err = entries_find(&kv->db, buf_slice(&id), &row, &found);
-        if (err != HKV_OK || !found) continue;
-        entries--;
-        if (!*any || row.record.stamp_us > top->record.stamp_us ||
-            (row.record.stamp_us == top->record.stamp_us && ID_COMPARE(&candidate, author) > 0)) {
-            *any = true;
-            *top = row;
-            *author = candidate;
-        }
+    *entry = 0;
+    TRY(db_statement(&kv->db, SQL_KEY_ENTRIES, &s));
+    db_bind_slice(s, 1, document_key);
+    for (bool found; err == HKV_OK;) {
+        err = db_row(&kv->db, s, &found);
+        if (err != HKV_OK || !found) break;
+        err = take_winner(kv, s, top, &holder, entry);
     }
     sqlite3_reset(s);
-    buf_fini(&id);
-    return err;
+    if (err != HKV_OK || *entry) return err;
+    return error_set(HKV_E_CORRUPT, "%s: the table place lacks an entry of a key", kv->db_path);
 }
 
-enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed)
+/* Its winner is gone, other entries are left. */
+static enum hkv_err show_next(struct kv_op *op, struct slice document_key, struct kv_key_row *row)
 {
     struct kv *kv = op->kv;
-    struct kv_key_row row;
-    uint64_t number;
-    TRY(kv_party_number(kv, removed->author.bytes, true, &number, NULL));
-    TRY(kv_key_load(kv, removed->key, &row));
-    if (!row.exists || row.entries == 0)
-        return error_set(HKV_E_CORRUPT, "%s: the table key lacks an entry's key", kv->db_path);
-    row.entries--;
-    if (row.has_top && row.top.author == number) {
-        struct author_id author;
-        struct entry_row top;
-        bool any;
-        TRY(find_top(kv, removed->key, row.entries, &author, &top, &any));
-        if (any) {
-            struct kv_winner winner = {.stamp_us = top.record.stamp_us, .value = top.value};
-            struct value_row v;
-            bool found;
-            TRY(kv_party_number(kv, author.bytes, true, &winner.author, NULL));
-            TRY(values_get(&kv->db, top.value, &v, &found));
-            if (!found) return error_set(HKV_E_CORRUPT, "%s: the table value lacks an entry's value", kv->db_path);
-            TRY(set_top(op, removed->key, &row, &winner, &v));
-        } else {
-            TRY(show_nothing(op, removed->key, &row));
-        }
-    }
-    return key_save(kv, removed->key, &row);
+    struct kv_winner top;
+    struct value_row v;
+    uint64_t entry;
+    bool found;
+    TRY(find_top(kv, document_key, &top, &entry));
+    TRY(values_get(&kv->db, top.value, &v, &found));
+    if (!found) return error_set(HKV_E_CORRUPT, "%s: the table value lacks an entry's value", kv->db_path);
+    return set_top(op, document_key, row, &top, entry, &v);
+}
+
+enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed, struct kv_key_row *row)
+{
+    struct kv *kv = op->kv;
+    if (!row->exists) return error_set(HKV_E_CORRUPT, "%s: the table key lacks an entry's key", kv->db_path);
+    row->entries--;
+    if (row->entries == 0)
+        TRY(show_nothing(op, removed->key, row));
+    else if (row->top_entry == removed->number)
+        TRY(show_next(op, removed->key, row));
+    return key_save(kv, removed->key, row);
 }
 
 enum hkv_err kv_shown_arrived(struct kv_op *op)
@@ -293,7 +350,7 @@ enum hkv_err kv_shown_arrived(struct kv_op *op)
     for (bool found; err == HKV_OK;) {
         sqlite3_stmt *s;
         struct kv_key_row row;
-        err = db_statement(&kv->db, SQL_KEY_WAITING, &s);
+        err = db_statement(&kv->db, SQL_WAITING_NEXT, &s);
         if (err != HKV_OK) break;
         db_bind_u64(s, 1, op->value.id);
         err = db_row(&kv->db, s, &found);

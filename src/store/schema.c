@@ -9,22 +9,24 @@
 #define STRING(x)  STRING_(x)
 
 /* `bytes` and `outboard` are last in `value`: what follows a long column can only be read by walking its overflow
- * pages. The index on hashes takes their first 8 bytes: hashes arrive in random order, and a quarter of the size keeps
- * the index in the cache four times longer. */
+ * pages. The index on hashes takes their first VALUE_HASH_PREFIX bytes: hashes arrive in random order, and a fifth of
+ * the size keeps the index in the cache five times longer. */
 static const char content_tables[] =
-    "CREATE TABLE entry (id BLOB PRIMARY KEY, stamp_us INTEGER NOT NULL, length INTEGER NOT NULL, hash BLOB NOT NULL,"
-    " value INTEGER NOT NULL, signatures BLOB NOT NULL, fingerprint BLOB NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE entry (number INTEGER PRIMARY KEY, author INTEGER NOT NULL, stamp_us INTEGER NOT NULL,"
+    " value INTEGER NOT NULL, signed BLOB NOT NULL);"
+    "CREATE TABLE place (author INTEGER NOT NULL, key BLOB NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (author, key))"
+    " WITHOUT ROWID;"
     "CREATE TABLE span (first BLOB PRIMARY KEY, count INTEGER NOT NULL, fingerprints BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE key (key BLOB PRIMARY KEY, entries INTEGER NOT NULL, top_us INTEGER, top_author INTEGER,"
-    " top_value INTEGER, waiting INTEGER NOT NULL, shown_us INTEGER, shown_author INTEGER, shown_value INTEGER,"
-    " kind INTEGER, expires_us INTEGER, expired INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE INDEX key_waiting ON key (top_value) WHERE waiting = 1;"
-    "CREATE INDEX key_expires ON key (expires_us) WHERE expires_us > 0 AND expired = 0;"
-    "CREATE INDEX key_expired ON key (expires_us) WHERE expired = 1;"
+    "CREATE TABLE key (key BLOB PRIMARY KEY, entry INTEGER NOT NULL, others INTEGER NOT NULL, kind INTEGER,"
+    " expires_us INTEGER) WITHOUT ROWID;"
+    "CREATE INDEX key_expires ON key (expires_us) WHERE expires_us > 0 AND kind = 0;"
+    "CREATE INDEX key_expired ON key (expires_us) WHERE kind = 3;"
+    "CREATE TABLE waiting (value INTEGER NOT NULL, key BLOB NOT NULL, shown_us INTEGER, shown_author INTEGER,"
+    " shown_value INTEGER, PRIMARY KEY (value, key)) WITHOUT ROWID;"
     "CREATE TABLE value (id INTEGER PRIMARY KEY, hash BLOB NOT NULL, length INTEGER NOT NULL, refs INTEGER NOT NULL,"
     " state INTEGER NOT NULL, kind INTEGER, skip INTEGER, expires_us INTEGER, freed_us INTEGER, next_try_us INTEGER,"
     " since_us INTEGER, tried_us INTEGER, attempts INTEGER, file INTEGER, providers BLOB, outboard BLOB, bytes BLOB);"
-    "CREATE INDEX value_hash ON value (substr(hash, 1, 8));"
+    "CREATE INDEX value_hash ON value (" SQL_HASH_PREFIX ");"
     "CREATE INDEX value_wanted ON value (next_try_us) WHERE state IN (0, 3);"
     "CREATE INDEX value_bad ON value (since_us) WHERE state = 3;"
     "CREATE INDEX value_too_large ON value (length) WHERE state = 2;"
@@ -56,8 +58,8 @@ static enum hkv_err schema_create(struct db *db)
 
 enum hkv_err schema_empty(struct db *db)
 {
-    TRY(db_exec(db, "DELETE FROM entry; DELETE FROM span; DELETE FROM key; DELETE FROM value; DELETE FROM change;"
-                    "DELETE FROM party; DELETE FROM refused"));
+    TRY(db_exec(db, "DELETE FROM entry; DELETE FROM place; DELETE FROM span; DELETE FROM key; DELETE FROM waiting;"
+                    "DELETE FROM value; DELETE FROM change; DELETE FROM party; DELETE FROM refused"));
     return values_create_constants(db);
 }
 
@@ -82,7 +84,13 @@ enum hkv_err schema_open(struct db *db, bool *created)
         return error_set(HKV_E_CORRUPT,
                          "%s: not a store of this program (application id %" PRId64 "); give another data directory",
                          db->path, application);
-    if (version != SCHEMA_VERSION)
+    if (version < SCHEMA_VERSION)
+        return error_set(HKV_E_VERSION,
+                         "%s: written in form %" PRId64 " by a development version, this program reads form %d; move "
+                         "the folders docs and blobs of the data directory away (keys stays) and let the node fetch "
+                         "everything from its peers",
+                         db->path, version, SCHEMA_VERSION);
+    if (version > SCHEMA_VERSION)
         return error_set(HKV_E_VERSION, "%s: written in form %" PRId64 ", this program reads form %d; update it",
                          db->path, version, SCHEMA_VERSION);
     return HKV_OK;

@@ -1,14 +1,26 @@
 /* The tables of docs/store.db and the version of their form.
  *
  *   table    key → columns
- *   entry    id = author ‖ document key → stamp, length, hash, both signatures as received; fingerprint; number of its
- * value span     first id of a run of entries → count, xor of fingerprints (store/spans.h) key      document key →
- * `top`: stamp, author, value of the winning entry; `shown`: the same of what readers see, with its form; `waiting`:
- * the top's content is not here; `entries`: how many authors have an entry for it value    number → hash, length,
- * counted references, state, form, then bytes or a file's number (store/values.h) change   position → document key,
- * kind, version, peer party    number ↔ id of an author or peer; newest stamp accepted from the author peer endpoint id
- * → where it was reached refused  id → an entry from the future, kept until it is due meta     name → small values:
- * format, namespace, counters, epoch
+ *   entry    number → author, stamp, number of its value, `signed`: both signatures as received, then the length
+ *   place    author, document key → number of the entry
+ *   span     first id of a run of entries → count, xor of fingerprints (store/spans.h)
+ *   key      document key → `entry`: the winner; `others`: how many entries of other authors there are; what the key
+ *            shows, which is the winner unless it waits: `kind` (NULL: nothing), `expires_us`
+ *   waiting  value, document key → a key whose winner's value is not here, and what it shows instead: stamp, author,
+ *            value (NULL: nothing)
+ *   value    number → hash, length, counted references, state, form, then bytes or a file's number (store/values.h)
+ *   change   position → document key, kind, version, peer
+ *   party    number ↔ id of an author or peer; newest stamp accepted from the author
+ *   peer     endpoint id → where it was reached
+ *   refused  id → an entry from the future, kept until it is due
+ *   meta     name → small values: format, namespace, counters, epoch
+ *
+ *        key ──────────┐                   ┌──▶ value
+ *                      ├──▶ entry ─────────┤
+ *        place ────────┘      (appended)   └──▶ party
+ *
+ * What is long stands in `entry` and `value`, whose rows are appended and fill their pages; the two tables in the order
+ * of keys, whose pages are five sixths full whatever the order of arrival, hold a key and a number.
  *
  * Columns that hold an author, a peer or a value hold its number: 32 bytes for each would be a third of the file.
  * Numbers are never seen outside the store.
@@ -21,10 +33,10 @@
 #include "store/db.h"
 
 #define SCHEMA_APPLICATION 0x686b7673 /* "hkvs" */
-#define SCHEMA_VERSION     1
+#define SCHEMA_VERSION     2          /* 1: before the first release */
 
 /* Creates the tables in a new file, or checks those of an old one. `*created`: the file was new. One transaction.
- * Errors: HKV_E_VERSION (a newer file), HKV_E_CORRUPT (another program's file), and those of db.h. */
+ * Errors: HKV_E_VERSION (a newer or older file), HKV_E_CORRUPT (another program's file), and those of db.h. */
 HKV_CHECK enum hkv_err schema_open(struct db *db, bool *created);
 
 /* Empties every table but `meta` and `peer`, within the open transaction. */

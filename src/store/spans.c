@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "store/entries.h"
+
 struct run {
     struct run *left;
     struct run *right;
@@ -25,6 +27,7 @@ struct undo {
 
 struct spans {
     struct db *db;
+    struct namespace_id namespace;
     struct run *root;
     size_t runs;
     uint32_t seed;
@@ -366,11 +369,12 @@ static enum hkv_err first_run(struct spans *s)
     return HKV_OK;
 }
 
-enum hkv_err spans_open(struct db *db, struct spans **out)
+enum hkv_err spans_open(struct db *db, const struct namespace_id *namespace, struct spans **out)
 {
     struct spans *s = calloc(1, sizeof *s);
     if (!s) return error_set(HKV_E_NOMEM, "opening the fingerprint tree");
     s->db = db;
+    s->namespace = *namespace;
     s->seed = 0x9e3779b9;
     enum hkv_err err = load_rows(s);
     if (err == HKV_OK) err = first_run(s);
@@ -392,31 +396,59 @@ size_t spans_runs(const struct spans *s)
     return s->runs;
 }
 
+/* Reads the row of SQL_ENTRY_PRINTS: what an entry's fingerprint is made of. */
+static enum hkv_err read_print(struct spans *s, sqlite3_stmt *q, struct entry_row *row, struct fingerprint *print)
+{
+    TRY(entries_read_id(s->db, q, &row->author, &row->key));
+    row->record.stamp_us = db_column_u64(q, 2);
+    TRY(db_column_id(s->db, q, 3, row->record.hash.bytes));
+    entries_fingerprint(&s->namespace, row, print);
+    return HKV_OK;
+}
+
 /* Adds up the entries from `from` on, in order, until `to` (when not empty) or until `max` of them; `last` gets the id
- * of the one after them, when asked for. */
+ * of the last one and `next` that of the one after them, when asked for. */
 static enum hkv_err walk(struct spans *s, struct slice from, struct slice to, uint64_t max, struct span_sum *sum,
                          struct buf *last, struct buf *next)
 {
     sqlite3_stmt *q;
-    TRY(db_statement(s->db, SQL_ENTRY_PRINTS, &q));
-    db_bind_slice(q, 1, from);
+    TRY(entries_scan(s->db, SQL_ENTRY_PRINTS, from, &q));
     enum hkv_err err = HKV_OK;
     *sum = (struct span_sum){0};
     for (bool found = true; err == HKV_OK;) {
+        struct entry_row row;
+        struct fingerprint print;
         err = db_row(s->db, q, &found);
         if (err != HKV_OK || !found) break;
-        struct slice id = db_column_slice(q, 0);
-        if (to.len && slice_compare(id, to) >= 0) break;
+        err = read_print(s, q, &row, &print);
+        if (err != HKV_OK || (to.len && entries_id_compare(&row.author, row.key, to) >= 0)) break;
         if (sum->count == max) {
-            if (next) err = buf_assign(next, id);
+            if (next) err = entries_id(next, &row.author, row.key);
             break;
         }
-        struct fingerprint print;
-        err = db_column_id(s->db, q, 1, print.bytes);
-        if (err != HKV_OK) break;
         fingerprint_xor(&sum->xor, &print);
         sum->count++;
-        if (last && sum->count == max) err = buf_assign(last, id);
+        if (last && sum->count == max) err = entries_id(last, &row.author, row.key);
+    }
+    sqlite3_reset(q);
+    return err;
+}
+
+/* The id of rank `n` among those from `from` on; empty when there are fewer. */
+static enum hkv_err id_at(struct spans *s, struct slice from, uint64_t n, struct buf *id)
+{
+    sqlite3_stmt *q;
+    TRY(entries_scan(s->db, SQL_PLACE_SCAN, from, &q));
+    enum hkv_err err = HKV_OK;
+    for (bool found = true; err == HKV_OK; n--) {
+        struct author_id author;
+        struct slice key;
+        err = db_row(s->db, q, &found);
+        if (err != HKV_OK || !found) break;
+        if (n > 0) continue;
+        err = entries_read_id(s->db, q, &author, &key);
+        if (err == HKV_OK) err = entries_id(id, &author, key);
+        break;
     }
     sqlite3_reset(q);
     return err;
@@ -454,8 +486,7 @@ enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t n, struct
     struct run *r = tree_select(s, &rank);
     assert(r);
     struct buf found = {0};
-    struct span_sum unused;
-    enum hkv_err err = walk(s, run_first(r), (struct slice){0}, rank, &unused, NULL, &found);
+    enum hkv_err err = id_at(s, run_first(r), rank, &found);
     if (err == HKV_OK && found.len == 0)
         err = error_set(HKV_E_CORRUPT, "%s: the table span counts more entries than there are", s->db->path);
     if (err == HKV_OK) err = buf_append_slice(id, buf_slice(&found));
@@ -494,25 +525,14 @@ static enum hkv_err cut(struct spans *s, struct run *r, struct slice first, cons
 /* Whether `id` is the last entry of its run; then `previous` is the one before it. */
 static enum hkv_err is_last(struct spans *s, struct run *r, struct slice id, struct buf *previous, bool *out)
 {
-    sqlite3_stmt *q;
-    bool found;
-    *out = false;
-    TRY(db_statement(s->db, SQL_ENTRY_NEXT_ID, &q));
-    db_bind_slice(q, 1, id);
-    TRY(db_row(s->db, q, &found));
+    struct buf after = {0};
     struct run *next = tree_next(s, r);
-    bool last = !found || (next && slice_compare(db_column_slice(q, 0), run_first(next)) >= 0);
-    sqlite3_reset(q);
-    if (!last) return HKV_OK;
-    TRY(db_statement(s->db, SQL_ENTRY_LAST, &q));
-    db_bind_slice(q, 1, run_first(r));
-    db_bind_slice(q, 2, id);
-    TRY(db_row(s->db, q, &found));
-    if (!found) return HKV_OK;
-    enum hkv_err err = buf_assign(previous, db_column_slice(q, 0));
-    sqlite3_reset(q);
-    *out = err == HKV_OK;
-    return err;
+    bool found = false;
+    *out = false;
+    enum hkv_err err = entries_id_after(s->db, id, &after, &found);
+    bool last = err == HKV_OK && (!found || (next && slice_compare(buf_slice(&after), run_first(next)) >= 0));
+    buf_fini(&after);
+    return last ? entries_id_before(s->db, id, previous, out) : err;
 }
 
 /* Cuts a run that has grown too long: before its newest entry when that is its last, else in the middle. */

@@ -9,13 +9,15 @@
  *                   ""
  *      range [a, b)      ^a.....................^b
  *
- * P(x), the sums of all entries before x, is one way down the tree plus a walk over at most one run in the table
- * `entry`; a range is P(b) - P(a). Xor takes itself back, so adding and removing an entry are the same operation on the
- * sums.
+ * P(x), the sums of all entries before x, is one way down the tree plus a walk over at most one run in the tables
+ * `place` and `entry`; a range is P(b) - P(a). Xor takes itself back, so adding and removing an entry are the same
+ * operation on the sums.
  *
  * The first run begins at the empty id, and a run's first id is only as long as it takes to tell it from what comes
  * before. A run above SPAN_RUN_MAX is cut in two (behind its end when entries arrive in order: no walk, full runs), one
  * below SPAN_RUN_MIN joins a neighbour when something was removed from it.
+ *
+ * Fingerprints of single entries are not stored: the walk hashes what an entry says, 0.3 µs each.
  *
  * Ids here are author ‖ document key: one namespace a store. Changes keep an undo list; rows are written once a commit.
  * Replica thread. Errors: HKV_E_NOMEM and those of db.h. */
@@ -38,7 +40,7 @@ struct span_sum {
 };
 
 /* Reads the runs. `db` stays the caller's and open. */
-HKV_CHECK enum hkv_err spans_open(struct db *db, struct spans **out);
+HKV_CHECK enum hkv_err spans_open(struct db *db, const struct namespace_id *namespace, struct spans **out);
 void spans_free(struct spans *s);
 
 /* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the table `entry`.

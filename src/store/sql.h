@@ -1,14 +1,32 @@
 /* Every statement of the store in one table: name, text. Connections prepare them when first used (store/db.h).
  *
- * Blobs compare as bytes, so the order of `entry.id` is iroh-docs' order within one namespace and that of `key.key` is
- * the order of keys. The columns are explained in store/schema.h. */
+ * Blobs compare as bytes, so the order of (`party.id`, `place.key`) is iroh-docs' order within one namespace and that
+ * of `key.key` is the order of keys. The columns are explained in store/schema.h. */
 #ifndef HKV_STORE_SQL_H
 #define HKV_STORE_SQL_H
 
-#define SQL_ENTRY_COLUMNS "id, stamp_us, length, hash, value, signatures, fingerprint"
+/* An entry with the author and key of its place and the hash of its value. CROSS JOIN fixes the order of the loops:
+ * authors by id, then keys. */
+#define SQL_ENTRY_COLUMNS "p.id, l.key, e.number, e.stamp_us, e.value, v.hash, v.state, e.signed"
+#define SQL_ENTRY_TABLES  "CROSS JOIN entry e ON e.number = l.entry CROSS JOIN value v ON v.id = e.value "
+
+/* The places from the id ?1 ‖ ?2 on. */
+#define SQL_PLACES_FROM                                                                                                \
+    "party p CROSS JOIN place l ON l.author = p.number AND l.key >= CASE WHEN p.id = ?1 THEN ?2 ELSE x'' END "
+#define SQL_PLACES_ORDER "WHERE p.id >= ?1 ORDER BY p.id, l.key"
+
 #define SQL_VALUE_COLUMNS "id, hash, length, refs, state, kind, skip, expires_us, file"
+
+/* What keys show: their top, or what a row of `waiting` says. */
 #define SQL_SHOWN_COLUMNS                                                                                              \
-    "k.key, k.shown_us, p.id, k.kind, k.expires_us, k.expired, v.hash, v.length, v.skip, v.file, v.state"
+    "k.key, ifnull(w.shown_us, e.stamp_us), p.id, k.kind, k.expires_us, v.hash, v.length, v.skip, v.file, v.state"
+#define SQL_SHOWN_TABLES                                                                                               \
+    "key k CROSS JOIN entry e ON e.number = k.entry LEFT JOIN waiting w ON w.value = e.value AND w.key = k.key "       \
+    "CROSS JOIN value v ON v.id = CASE WHEN w.value IS NULL THEN e.value ELSE w.shown_value END "                      \
+    "CROSS JOIN party p ON p.number = CASE WHEN w.value IS NULL THEN e.author ELSE w.shown_author END "
+
+/* The part of a hash that is indexed, VALUE_HASH_PREFIX bytes. */
+#define SQL_HASH_PREFIX "substr(hash, 1, 6)"
 
 #define SQL_TABLE(X)                                                                                                   \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
@@ -26,57 +44,60 @@
     X(PARTY_ID, "SELECT id FROM party WHERE number = ?1")                                                              \
     X(PARTY_ADD, "INSERT INTO party (id, newest_us) VALUES (?1, 0)")                                                   \
     X(PARTY_NEWEST, "UPDATE party SET newest_us = ?2 WHERE number = ?1")                                               \
-    X(PARTY_LIST, "SELECT id FROM party")                                                                              \
     /* entries */                                                                                                      \
-    X(ENTRY_FIND, "SELECT " SQL_ENTRY_COLUMNS " FROM entry WHERE id = ?1")                                             \
-    X(ENTRY_ADD, "INSERT INTO entry (" SQL_ENTRY_COLUMNS ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                      \
-    X(ENTRY_CHANGE, "UPDATE entry SET stamp_us = ?2, length = ?3, hash = ?4, value = ?5, signatures = ?6, "            \
-                    "fingerprint = ?7 WHERE id = ?1")                                                                  \
-    X(ENTRY_REMOVE, "DELETE FROM entry WHERE id = ?1")                                                                 \
-    X(ENTRY_SCAN, "SELECT " SQL_ENTRY_COLUMNS ", (SELECT state FROM value v WHERE v.id = entry.value) FROM entry "     \
-                  "WHERE id >= ?1 AND id < ?2 ORDER BY id")                                                            \
-    X(ENTRY_SCAN_END, "SELECT " SQL_ENTRY_COLUMNS ", (SELECT state FROM value v WHERE v.id = entry.value) FROM entry " \
-                      "WHERE id >= ?1 ORDER BY id")                                                                    \
-    X(ENTRY_LAST, "SELECT " SQL_ENTRY_COLUMNS " FROM entry WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 1")       \
-    X(ENTRY_NEXT_ID, "SELECT id FROM entry WHERE id > ?1 ORDER BY id LIMIT 1")                                         \
-    X(ENTRY_PRINTS, "SELECT id, fingerprint FROM entry WHERE id >= ?1 ORDER BY id")                                    \
+    X(ENTRY_FIND,                                                                                                      \
+      "SELECT " SQL_ENTRY_COLUMNS " FROM party p CROSS JOIN place l ON l.author = p.number " SQL_ENTRY_TABLES          \
+      "WHERE p.id = ?1 AND l.key = ?2")                                                                                \
+    X(ENTRY_ADD, "INSERT INTO entry (author, stamp_us, value, signed) VALUES (?1, ?2, ?3, ?4)")                        \
+    X(ENTRY_CHANGE, "UPDATE entry SET stamp_us = ?2, value = ?3, signed = ?4 WHERE number = ?1")                       \
+    X(ENTRY_REMOVE, "DELETE FROM entry WHERE number = ?1")                                                             \
+    X(ENTRY_SCAN, "SELECT " SQL_ENTRY_COLUMNS " FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)              \
+    X(ENTRY_PRINTS, "SELECT p.id, l.key, e.stamp_us, v.hash FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)  \
+    X(ENTRY_LAST,                                                                                                      \
+      "SELECT " SQL_ENTRY_COLUMNS " FROM party p CROSS JOIN place l ON l.author = p.number " SQL_ENTRY_TABLES          \
+      "WHERE p.id = ?1 AND l.key < ?2 ORDER BY l.key DESC LIMIT 1")                                                    \
+    X(PLACE_ADD, "INSERT INTO place (author, key, entry) VALUES (?1, ?2, ?3)")                                         \
+    X(PLACE_REMOVE, "DELETE FROM place WHERE author = (SELECT number FROM party WHERE id = ?1) AND key = ?2")          \
+    X(PLACE_SCAN, "SELECT p.id, l.key FROM " SQL_PLACES_FROM SQL_PLACES_ORDER)                                         \
+    X(PLACE_BEFORE, "SELECT ?1, key FROM place WHERE author = (SELECT number FROM party WHERE id = ?1) "               \
+                    "AND key < ?2 ORDER BY key DESC LIMIT 1")                                                          \
+    X(PLACE_OF_AUTHORS_BEFORE, "SELECT p.id, l.key FROM party p CROSS JOIN place l ON l.author = p.number "            \
+                               "WHERE p.id < ?1 ORDER BY p.id DESC, l.key DESC LIMIT 1")                               \
     /* spans */                                                                                                        \
     X(SPAN_LIST, "SELECT first, count, fingerprints FROM span ORDER BY first")                                         \
     X(SPAN_PUT, "INSERT INTO span (first, count, fingerprints) VALUES (?1, ?2, ?3) "                                   \
                 "ON CONFLICT DO UPDATE SET count = ?2, fingerprints = ?3")                                             \
     X(SPAN_REMOVE, "DELETE FROM span WHERE first = ?1")                                                                \
     /* keys */                                                                                                         \
-    X(KEY_FIND, "SELECT entries, top_us, top_author, top_value, waiting, shown_us, shown_author, shown_value, kind, "  \
-                "expires_us, expired FROM key WHERE key = ?1")                                                         \
-    X(KEY_ADD, "INSERT INTO key (key, entries, top_us, top_author, top_value, waiting, shown_us, shown_author, "       \
-               "shown_value, kind, expires_us, expired) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)")   \
-    X(KEY_CHANGE, "UPDATE key SET entries = ?2, top_us = ?3, top_author = ?4, top_value = ?5, waiting = ?6, "          \
-                  "shown_us = ?7, shown_author = ?8, shown_value = ?9, kind = ?10, expires_us = ?11, expired = ?12 "   \
-                  "WHERE key = ?1")                                                                                    \
+    X(KEY_FIND, "SELECT k.entry, k.others, k.kind, k.expires_us, e.stamp_us, e.author, e.value, w.value, w.shown_us, " \
+                "w.shown_author, w.shown_value FROM key k LEFT JOIN entry e ON e.number = k.entry "                    \
+                "LEFT JOIN waiting w ON w.value = e.value AND w.key = k.key WHERE k.key = ?1")                         \
+    X(KEY_ADD, "INSERT INTO key (key, entry, others, kind, expires_us) VALUES (?1, ?2, ?3, ?4, ?5)")                   \
+    X(KEY_CHANGE, "UPDATE key SET entry = ?2, others = ?3, kind = ?4, expires_us = ?5 WHERE key = ?1")                 \
     X(KEY_REMOVE, "DELETE FROM key WHERE key = ?1")                                                                    \
-    X(KEY_WAITING, "SELECT key FROM key WHERE waiting = 1 AND top_value = ?1 LIMIT 1")                                 \
-    X(KEY_EXPIRING,                                                                                                    \
-      "SELECT key, expires_us FROM key WHERE expires_us > 0 AND expired = 0 ORDER BY expires_us LIMIT 1")              \
-    X(KEY_EXPIRED_LAST, "SELECT key, expires_us FROM key WHERE expired = 1 ORDER BY expires_us DESC LIMIT 1")          \
-    X(KEY_TOP, "SELECT k.top_us, p.id FROM key k JOIN party p ON p.number = k.top_author WHERE k.key = ?1")            \
-    X(KEY_SHOWN, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM key k JOIN value v ON v.id = k.shown_value "  \
-                 "JOIN party p ON p.number = k.shown_author WHERE k.key = ?1")                                         \
-    X(KEY_SHOWN_META, "SELECT " SQL_SHOWN_COLUMNS " FROM key k JOIN value v ON v.id = k.shown_value "                  \
-                      "JOIN party p ON p.number = k.shown_author WHERE k.key = ?1")                                    \
-    X(KEY_LIST, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM key k JOIN value v ON v.id = k.shown_value "   \
-                "JOIN party p ON p.number = k.shown_author WHERE k.key >= ?1 AND k.key < ?2 "                          \
-                "AND k.kind = 0 AND k.expired = 0 ORDER BY k.key")                                                     \
-    X(KEY_LIST_META, "SELECT " SQL_SHOWN_COLUMNS " FROM key k JOIN value v ON v.id = k.shown_value "                   \
-                     "JOIN party p ON p.number = k.shown_author WHERE k.key >= ?1 AND k.key < ?2 "                     \
-                     "AND k.kind = 0 AND k.expired = 0 ORDER BY k.key")                                                \
-    X(KEY_SHOWN_VERSION, "SELECT k.shown_us, p.id FROM key k JOIN party p ON p.number = k.shown_author "               \
-                         "WHERE k.key = ?1")                                                                           \
-    X(HISTORY_ENTRY, "SELECT e.stamp_us, e.hash, e.length, v.state, v.kind, v.length FROM entry e "                    \
-                     "JOIN value v ON v.id = e.value WHERE e.id = ?1")                                                 \
+    X(KEY_EXPIRING, "SELECT key, expires_us FROM key WHERE expires_us > 0 AND kind = 0 ORDER BY expires_us LIMIT 1")   \
+    X(KEY_EXPIRED_LAST, "SELECT key, expires_us FROM key WHERE kind = 3 ORDER BY expires_us DESC LIMIT 1")             \
+    X(KEY_TOP, "SELECT e.stamp_us, p.id FROM key k CROSS JOIN entry e ON e.number = k.entry "                          \
+               "CROSS JOIN party p ON p.number = e.author WHERE k.key = ?1")                                           \
+    X(KEY_ENTRIES, "SELECT l.entry, e.stamp_us, e.author, e.value, p.id FROM party p CROSS JOIN place l "              \
+                   "ON l.author = p.number AND l.key = ?1 CROSS JOIN entry e ON e.number = l.entry")                   \
+    X(KEY_SHOWN, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")        \
+    X(KEY_SHOWN_META, "SELECT " SQL_SHOWN_COLUMNS " FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")                        \
+    X(KEY_LIST, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM " SQL_SHOWN_TABLES                             \
+                "WHERE k.key >= ?1 AND k.key < ?2 AND k.kind = 0 ORDER BY k.key")                                      \
+    X(KEY_LIST_META, "SELECT " SQL_SHOWN_COLUMNS " FROM " SQL_SHOWN_TABLES                                             \
+                     "WHERE k.key >= ?1 AND k.key < ?2 AND k.kind = 0 ORDER BY k.key")                                 \
+    X(KEY_SHOWN_VERSION, "SELECT ifnull(w.shown_us, e.stamp_us), p.id FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")      \
+    X(KEY_HISTORY, "SELECT " SQL_ENTRY_COLUMNS ", v.kind, v.length FROM party p CROSS JOIN place l "                   \
+                   "ON l.author = p.number AND l.key = ?1 " SQL_ENTRY_TABLES)                                          \
+    X(WAITING_PUT, "INSERT OR REPLACE INTO waiting (value, key, shown_us, shown_author, shown_value) "                 \
+                   "VALUES (?1, ?2, ?3, ?4, ?5)")                                                                      \
+    X(WAITING_REMOVE, "DELETE FROM waiting WHERE value = ?1 AND key = ?2")                                             \
+    X(WAITING_NEXT, "SELECT key FROM waiting WHERE value = ?1 LIMIT 1")                                                \
     /* values */                                                                                                       \
-    X(VALUE_FIND, "SELECT " SQL_VALUE_COLUMNS " FROM value WHERE substr(hash, 1, 8) = ?1 AND hash = ?2")               \
+    X(VALUE_FIND, "SELECT " SQL_VALUE_COLUMNS " FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2")              \
     X(VALUE_GET, "SELECT " SQL_VALUE_COLUMNS " FROM value WHERE id = ?1")                                              \
-    X(VALUE_OPEN, "SELECT length, state, file, outboard, bytes FROM value WHERE substr(hash, 1, 8) = ?1 "              \
+    X(VALUE_OPEN, "SELECT length, state, file, outboard, bytes FROM value WHERE " SQL_HASH_PREFIX " = ?1 "             \
                   "AND hash = ?2")                                                                                     \
     X(VALUE_ADD, "INSERT INTO value (id, hash, length, refs, state, kind, skip, expires_us, freed_us, next_try_us, "   \
                  "since_us, tried_us, attempts, file, providers, outboard, bytes) "                                    \
@@ -106,7 +127,7 @@
     X(VALUE_LIMIT_BAD, "UPDATE value INDEXED BY value_bad SET next_try_us = CASE WHEN length <= ?1 THEN 0 END "        \
                        "WHERE state = 3")                                                                              \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
-    X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE substr(hash, 1, 8) = ?1 AND hash = ?2 AND file = ?3")                \
+    X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2 AND file = ?3")               \
     /* changes, refused */                                                                                             \
     X(CHANGE_ADD, "INSERT INTO change (position, key, kind, stamp_us, author, peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")  \
     X(CHANGE_TRIM, "DELETE FROM change WHERE position < ?1")                                                           \

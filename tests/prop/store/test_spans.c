@@ -10,15 +10,23 @@
 #include <unistd.h>
 
 #include "random.h"
+#include "store/entries.h"
 #include "store/schema.h"
 #include "store/spans.h"
 
-#define IDS_MAX 6000
-#define ID_MAX  48
+#define IDS_MAX     6000
+#define ID_MAX      (ID_BYTES + 48)
+#define AUTHORS     3
+#define PARTIES     8 /* the others have no entries */
+#define HASHES      32
+#define FIRST_VALUE VALUE_FIRST
 
 struct item {
     uint8_t id[ID_MAX];
     size_t len;
+    uint64_t number;
+    uint64_t stamp_us;
+    uint64_t value;
     struct fingerprint print;
 };
 
@@ -29,6 +37,9 @@ struct world {
     struct item items[IDS_MAX]; /* sorted */
     size_t count;
     int style;
+    struct namespace_id namespace;
+    struct author_id parties[PARTIES]; /* by number, from 1 on */
+    struct hash hashes[HASHES];        /* of the values from FIRST_VALUE on */
 };
 
 static void ok(enum hkv_err err)
@@ -54,55 +65,71 @@ static size_t place(const struct world *w, struct slice id)
     return low;
 }
 
-/* Ids of several shapes: dense, with long common beginnings, rising, falling. */
-static void random_id(struct world *w, struct item *out)
+/* Keys of several shapes: dense, with long common beginnings, rising, falling. */
+static size_t random_key(struct world *w, uint8_t *out)
 {
     uint64_t n = random_u64(&w->r);
-    memset(out->id, 'p', sizeof out->id);
     switch (w->style) {
     case 0: /* everywhere */
-        out->len = 1 + n % 6;
-        random_fill(&w->r, out->id, out->len);
-        break;
+        random_fill(&w->r, out, 1 + n % 6);
+        return 1 + n % 6;
     case 1: /* a long common beginning */
-        out->len = 40;
-        be64_store(out->id + 32, n % 4096);
-        break;
+        be64_store(out + 32, n % 4096);
+        return 40;
     case 2: /* rising */
-        out->len = 20;
-        be64_store(out->id + 12, w->count * 8 + n % 8);
-        break;
+        be64_store(out + 12, w->count * 8 + n % 8);
+        return 20;
     default: /* falling */
-        out->len = 20;
-        be64_store(out->id + 12, UINT64_MAX - w->count * 8 - n % 8);
-        break;
+        be64_store(out + 12, UINT64_MAX - w->count * 8 - n % 8);
+        return 20;
     }
-    random_fill(&w->r, out->print.bytes, ID_BYTES);
 }
 
-static void sql_put(struct world *w, const struct item *item, bool exists)
+static void random_item(struct world *w, struct item *out)
 {
-    sqlite3_stmt *s;
-    ok(db_statement(&w->db, exists ? SQL_ENTRY_CHANGE : SQL_ENTRY_ADD, &s));
-    db_bind_slice(s, 1, id_of(item));
-    db_bind_u64(s, 2, 0);
-    db_bind_u64(s, 3, 0);
-    db_bind_slice(s, 4, (struct slice){0});
-    db_bind_u64(s, 5, 0);
-    db_bind_slice(s, 6, (struct slice){0});
-    db_bind_id(s, 7, item->print.bytes);
-    ok(db_run(&w->db, s));
+    /* Rising and falling ids all over are those of one author. */
+    size_t author = w->style >= 2 ? 0 : random_below(&w->r, AUTHORS);
+    memset(out, 0, sizeof *out);
+    memset(out->id, 'p', sizeof out->id);
+    memcpy(out->id, w->parties[author].bytes, ID_BYTES);
+    out->len = ID_BYTES + random_key(w, out->id + ID_BYTES);
+    out->stamp_us = random_u64(&w->r) >> 2;
+    out->value = FIRST_VALUE + random_below(&w->r, HASHES);
+}
+
+static struct entry_row row_of(const struct world *w, const struct item *item)
+{
+    struct entry_row row = {
+        .number = item->number,
+        .key = slice_part(id_of(item), ID_BYTES, item->len),
+        .record = {.length_bytes = item->value, .stamp_us = item->stamp_us},
+        .value = item->value,
+    };
+    memcpy(row.author.bytes, item->id, ID_BYTES);
+    row.record.hash = w->hashes[item->value - FIRST_VALUE];
+    return row;
+}
+
+static uint64_t author_number(const struct world *w, const struct item *item)
+{
+    uint64_t number = 1;
+    while (memcmp(w->parties[number - 1].bytes, item->id, ID_BYTES) != 0) number++;
+    return number;
 }
 
 static void put(struct world *w)
 {
     struct item item;
-    random_id(w, &item);
+    random_item(w, &item);
     size_t at = place(w, id_of(&item));
     bool exists = at < w->count && slice_equal(id_of(&w->items[at]), id_of(&item));
     if (!exists && w->count == IDS_MAX) return;
+    if (exists) item.number = w->items[at].number;
+    struct entry_row row = row_of(w, &item);
+    ok(exists ? entries_change(&w->db, &row) : entries_add(&w->db, author_number(w, &item), &row));
+    item.number = row.number;
+    entries_fingerprint(&w->namespace, &row, &item.print);
     struct fingerprint change = item.print;
-    sql_put(w, &item, exists);
     if (exists) {
         fingerprint_xor(&change, &w->items[at].print);
     } else {
@@ -116,10 +143,8 @@ static void put(struct world *w)
 static void take(struct world *w, size_t at)
 {
     struct item item = w->items[at];
-    sqlite3_stmt *s;
-    ok(db_statement(&w->db, SQL_ENTRY_REMOVE, &s));
-    db_bind_slice(s, 1, id_of(&item));
-    ok(db_run(&w->db, s));
+    struct entry_row row = row_of(w, &item);
+    ok(entries_remove(&w->db, &row));
     w->count--;
     memmove(w->items + at, w->items + at + 1, (w->count - at) * sizeof item);
     ok(spans_change(w->spans, id_of(&item), -1, &item.print));
@@ -155,9 +180,10 @@ static void check(struct world *w)
     assert_memory_equal(&got.xor, &expected.xor, sizeof got.xor);
     for (int i = 0; i < 20; i++) {
         struct item a, b;
-        random_id(w, &a);
-        random_id(w, &b);
+        random_item(w, &a);
+        random_item(w, &b);
         if (i % 2 && w->count > 0) a = w->items[random_below(&w->r, w->count)];
+        if (i % 5 == 4) b.len = 1 + random_below(&w->r, b.len); /* a bound may be any string */
         if (slice_compare(id_of(&a), id_of(&b)) > 0) {
             struct item t = a;
             a = b;
@@ -220,26 +246,51 @@ static void transaction(struct world *w)
     free(part);
 }
 
+/* Values and parties; authors are some of the parties. */
+static void fill_tables(struct world *w)
+{
+    random_fill(&w->r, w->namespace.bytes, ID_BYTES);
+    for (size_t i = 0; i < HASHES; i++) {
+        struct value_row row = {.id = FIRST_VALUE + i, .refs = 1, .state = VALUE_PRESENT};
+        random_fill(&w->r, row.hash.bytes, ID_BYTES);
+        w->hashes[i] = row.hash;
+        ok(values_add(&w->db, &row, &(struct value_body){0}));
+    }
+    for (size_t i = 0; i < PARTIES; i++) {
+        sqlite3_stmt *s;
+        random_fill(&w->r, w->parties[i].bytes, ID_BYTES);
+        ok(db_statement(&w->db, SQL_PARTY_ADD, &s));
+        db_bind_id(s, 1, w->parties[i].bytes);
+        ok(db_run(&w->db, s));
+    }
+}
+
+static void world_open(struct world *w, const char *path, int style)
+{
+    bool created;
+    ok(db_open(&(struct db_config){.path = path, .cache_bytes = 8 << 20, .writer = true}, &w->db));
+    ok(schema_open(&w->db, &created));
+    fill_tables(w);
+    ok(spans_open(&w->db, &w->namespace, &w->spans));
+    w->style = style;
+}
+
 static void run_style(int style, struct random *r)
 {
     char path[] = "/tmp/hkv-spans-XXXXXX";
     struct world *w = calloc(1, sizeof *w);
-    bool created;
     assert_non_null(w);
     int fd = mkstemp(path);
     assert_true(fd >= 0);
     close(fd);
-    ok(db_open(&(struct db_config){.path = path, .cache_bytes = 8 << 20, .writer = true}, &w->db));
-    ok(schema_open(&w->db, &created));
-    ok(spans_open(&w->db, &w->spans));
-    w->style = style;
     w->r = *r;
+    world_open(w, path, style);
     for (int i = 0; i < 120; i++) {
         transaction(w);
         if (i % 10 != 9) continue;
         size_t runs = spans_runs(w->spans);
         spans_free(w->spans);
-        ok(spans_open(&w->db, &w->spans));
+        ok(spans_open(&w->db, &w->namespace, &w->spans));
         assert_int_equal(spans_runs(w->spans), runs);
         check(w);
     }
@@ -268,14 +319,10 @@ static void runs_are_long_after_loading_in_order(void **state)
     (void)state;
     char path[] = "/tmp/hkv-spans-XXXXXX";
     struct world *w = calloc(1, sizeof *w);
-    bool created;
     assert_non_null(w);
     close(mkstemp(path));
-    ok(db_open(&(struct db_config){.path = path, .cache_bytes = 8 << 20, .writer = true}, &w->db));
-    ok(schema_open(&w->db, &created));
-    ok(spans_open(&w->db, &w->spans));
     w->r = (struct random){1};
-    w->style = 2;
+    world_open(w, path, 2);
     ok(db_exec(&w->db, "BEGIN"));
     while (w->count < IDS_MAX) put(w);
     ok(spans_flush(w->spans));
