@@ -56,8 +56,10 @@ extern "C" {
 #define HKV_ANTI_ENTROPY_MS_DEFAULT 30000                /* milliseconds */
 #define HKV_FOREVER                 UINT32_MAX           /* as a timeout: no limit */
 #define HKV_ID_TEXT_BYTES           65                   /* 64 lower-case hex digits and NUL */
+#define HKV_CLOCK_WHY_BYTES         256                  /* of the words about the clock in a status */
 #define HKV_PORT_LAST               (-1)                 /* as bind port: that of the last run, at first any */
 #define HKV_IN_MEMORY_BYTES_DEFAULT ((uint64_t)1 << 30)  /* of a store in memory, when disk_bytes is 0 */
+#define HKV_REFUSED_LIST_MAX        100                  /* lines of hkv_refused() */
 #define HKV_LIST_KEYS_MAX           1000                 /* entries in a page */
 #define HKV_LIST_BYTES_MAX          ((size_t)4 << 20)    /* value bytes in a page */
 #define HKV_LIST_VALUE_MAX          ((size_t)1 << 20)    /* longer values are listed by length only */
@@ -119,7 +121,8 @@ struct hkv_options {
     uint64_t max_value_bytes;       /* HKV_VALUE_MAX_DEFAULT; larger ones are neither written nor fetched */
     uint64_t memory_bytes;          /* 64 MiB: page cache and queues together */
     uint64_t disk_bytes;            /* 0: no limit of our own; in memory HKV_IN_MEMORY_BYTES_DEFAULT */
-    bool allow_bad_clock;           /* false: writes are refused while the clock is older than this build */
+    bool allow_bad_clock;           /* false: writes are refused while the clock is older than this build, or more than
+                                     * five minutes behind two peers */
     hkv_log_fn log;                 /* NULL: no log */
     void *log_arg;
 };
@@ -348,13 +351,21 @@ enum hkv_peer_source {
     HKV_PEER_SYNCED, /* completed a sync with us */
 };
 
+enum hkv_skew {
+    HKV_SKEW_UNKNOWN,
+    HKV_SKEW_AT_LEAST, /* only that a stamp it sent lies so far ahead: its clock, or that of the author */
+    HKV_SKEW_MEASURED, /* in sessions between two nodes of this library */
+};
+
 struct hkv_peer {
     char endpoint_id[HKV_ID_TEXT_BYTES];
     enum hkv_peer_source source;
-    const char *name;      /* from its member record; "" when unknown */
-    const char *addrs;     /* comma separated */
-    bool connected;        /* its last session succeeded and is younger than three anti-entropy intervals */
-    uint64_t rtt_us;       /* 0: not measured */
+    const char *name;  /* from its member record; "" when unknown */
+    const char *addrs; /* comma separated */
+    bool connected;    /* its last session succeeded and is younger than three anti-entropy intervals */
+    uint64_t rtt_us;   /* 0: not measured */
+    enum hkv_skew clock_skew;
+    int64_t clock_skew_us; /* its clock less this machine's; 0 while unknown */
     uint64_t last_sync_us; /* wall clock of the end of the last good session; 0: never */
     bool last_confirmed;   /* that session found both sides equal */
     uint64_t failures;     /* in a row */
@@ -452,6 +463,7 @@ struct hkv_status {
     uint64_t foreign_entries;            /* keys of another shape */
     uint64_t disk_bytes;                 /* database, its log, and value files */
     uint64_t stamp_ahead_us;             /* how far our newest stamp is ahead of the clock */
+    char clock_why[HKV_CLOCK_WHY_BYTES]; /* what is wrong with the clock, in words; "" while clock_sane holds */
     char fingerprint[HKV_ID_TEXT_BYTES]; /* of the full range */
     bool single_node;                    /* no seed, member or synced peer is known */
     uint64_t epoch;
@@ -466,6 +478,26 @@ struct hkv_status {
 
 /* Cheap enough to ask every second. */
 HKV_API enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out);
+
+/* Entries that this node refused because their stamp was more than ten minutes ahead of its clock, by author and by the
+ * peer that sent them. They are kept, and stored when their time has come, also after a restart. At most 10,000 are,
+ * and 1,000 of one peer, the first due first; the others come again in later sessions. */
+struct hkv_refused_entries {
+    char author[HKV_ID_TEXT_BYTES];
+    char peer[HKV_ID_TEXT_BYTES];
+    uint64_t entries;
+    uint64_t ahead_us; /* of the one stamped last, before this machine's clock; 0: due */
+    uint64_t due_us;   /* until the first can be stored; 0: now */
+};
+
+struct hkv_refused {
+    struct hkv_refused_entries *items; /* most entries first, at most HKV_REFUSED_LIST_MAX */
+    size_t count;
+};
+
+/* Released by hkv_refused_free(). Errors: HKV_E_CLOSED. */
+HKV_API enum hkv_err hkv_refused(struct hkv_store *store, struct hkv_refused **out);
+HKV_API void hkv_refused_free(struct hkv_refused *refused);
 
 struct hkv_info {
     char namespace_id[HKV_ID_TEXT_BYTES];

@@ -64,6 +64,7 @@ struct docs_answer {
     uint64_t inserted;         /* stored */
     uint64_t refused;          /* bad, malformed, future, over a limit: a node should hold them, and we don't */
     uint64_t future;           /* of these, the ones from the future */
+    uint64_t newest_stamp_us;  /* of the values with good signatures */
     uint64_t sent;             /* values in `parts` */
 };
 

@@ -6,11 +6,12 @@
 
 /* --- What is taken from a peer --- */
 
-#define DOCS_FRAME_BYTES_MAX  (1u << 30) /* iroh-docs' own limit; decoded as a stream, never held */
-#define DOCS_FRAME_PARTS_MAX  4096       /* parts of one frame */
-#define DOCS_BOUNDS_BYTES_MAX (8u << 20) /* range bounds of one frame that wait for its end */
-#define DOCS_BAD_VALUES_MAX   100        /* entries with bad signatures, or of another namespace, in one session */
-#define DOCS_FUTURE_MAX       100        /* entries from the future in one session: one of the two clocks is wrong */
+#define DOCS_FRAME_BYTES_MAX    (1u << 30) /* iroh-docs' own limit; decoded as a stream, never held */
+#define DOCS_FRAME_PARTS_MAX    4096       /* parts of one frame */
+#define DOCS_GREETING_BYTES_MAX 1024       /* a greeting with what later versions may put into it */
+#define DOCS_BOUNDS_BYTES_MAX   (8u << 20) /* range bounds of one frame that wait for its end */
+#define DOCS_BAD_VALUES_MAX     100        /* entries with bad signatures, or of another namespace, in one session */
+#define DOCS_FUTURE_MAX         100        /* entries from the future in one session: one of the two clocks is wrong */
 
 /* Frames in a row in which nothing new moved: 4 log2(n) and this (docs.md 10, H21). */
 #define DOCS_IDLE_FRAMES_MAX 64

@@ -3,7 +3,7 @@
 #include <assert.h>
 
 #define LENGTH_BYTES    4
-#define MESSAGE_KINDS   3
+#define MESSAGE_KINDS   3 /* one more in the compact encoding */
 #define STATUS_COUNT    3 /* Complete, Incomplete, Missing */
 #define STATUS_COMPLETE 0
 
@@ -75,7 +75,7 @@ static enum hkv_err begin_frame(struct docs_decoder *d, uint32_t len)
 static enum hkv_err read_message(struct docs_decoder *d, struct postcard_reader *r, struct docs_decoded *out)
 {
     uint32_t kind, reason;
-    TRY(postcard_read_variant(r, MESSAGE_KINDS, &kind));
+    TRY(postcard_read_variant(r, MESSAGE_KINDS + (d->encoding == DOCS_ENCODING_COMPACT ? 1 : 0), &kind));
     out->message = (enum docs_message_kind)kind;
     d->state = DOCS_AT_PART_COUNT;
     if (kind == DOCS_MESSAGE_INIT) {
@@ -85,6 +85,13 @@ static enum hkv_err read_message(struct docs_decoder *d, struct postcard_reader 
     if (kind == DOCS_MESSAGE_ABORT) {
         TRY(postcard_read_variant(r, DOCS_ABORT_REASONS, &reason));
         out->reason = (enum docs_abort_reason)reason;
+        d->state = DOCS_AT_SLACK;
+    }
+    if (kind == DOCS_MESSAGE_GREETING) {
+        if (d->frame_left > DOCS_GREETING_BYTES_MAX)
+            return error_set(HKV_E_PEER_PROTOCOL, "a greeting of %u bytes; at most %d are allowed", d->frame_left,
+                             DOCS_GREETING_BYTES_MAX);
+        TRY(postcard_read_u64(r, &out->wall_us));
         d->state = DOCS_AT_SLACK;
     }
     out->kind = DOCS_DECODED_MESSAGE;
@@ -377,6 +384,13 @@ enum hkv_err docs_write_abort(struct buf *out, enum docs_abort_reason reason)
 {
     uint8_t head[] = {DOCS_MESSAGE_ABORT, (uint8_t)reason};
     return write_frame(out, slice_of(head, sizeof head), (struct slice){0});
+}
+
+enum hkv_err docs_write_greeting(struct buf *out, uint64_t wall_us)
+{
+    uint8_t head[1 + POSTCARD_VARINT_MAX] = {DOCS_MESSAGE_GREETING};
+    size_t len = 1 + postcard_varint_store(head + 1, wall_us);
+    return write_frame(out, slice_of(head, len), (struct slice){0});
 }
 
 enum hkv_err docs_write_bounds(struct buf *out, struct docs_front *front, enum docs_part_kind kind,

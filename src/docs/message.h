@@ -2,7 +2,11 @@
  *
  *   frame    length u32 big-endian, at most 2^30, then that many bytes of postcard
  *   message  00 Init { namespace[32], parts } | 01 Sync (parts) | 02 Abort { reason }
+ *            | 03 Greeting { varint wall_us, … }     compact encoding only
  *   parts    varint n, n × ( 00 x y fingerprint[32] | 01 x y varint m, m × (SignedEntry, status) have_local )
+ *
+ * A Greeting says what the sender's wall clock shows, in microseconds since 1970. What follows in its frame is for
+ * later versions and not looked at.
  *
  * x, y and the ids of entries are bytes with their length; in the compact encoding they are written as front.h says, in
  * the order in which they stand in the frame, and all else stays the same.
@@ -20,6 +24,7 @@ enum docs_message_kind {
     DOCS_MESSAGE_INIT,
     DOCS_MESSAGE_SYNC,
     DOCS_MESSAGE_ABORT,
+    DOCS_MESSAGE_GREETING,
 };
 
 enum docs_abort_reason {
@@ -32,7 +37,8 @@ enum docs_abort_reason {
 
 enum docs_decoded_kind {
     DOCS_DECODED_NOTHING, /* more bytes are needed */
-    DOCS_DECODED_MESSAGE, /* a message begins: kind, namespace (Init), reason (Abort: it has no batches) */
+    DOCS_DECODED_MESSAGE, /* a message begins: kind, namespace (Init), reason (Abort), clock (Greeting); the last two
+                           * have no batches */
     DOCS_DECODED_BATCH,   /* a part of the message; the last one has ends_frame */
 };
 
@@ -41,6 +47,7 @@ struct docs_decoded {
     enum docs_message_kind message;
     struct namespace_id namespace;
     enum docs_abort_reason reason;
+    uint64_t wall_us;         /* Greeting */
     struct docs_batch *batch; /* the receiver's */
 };
 
@@ -95,6 +102,7 @@ HKV_CHECK enum hkv_err docs_write_init(struct buf *out, const struct namespace_i
                                        struct slice parts);
 HKV_CHECK enum hkv_err docs_write_sync(struct buf *out, uint32_t part_count, struct slice parts);
 HKV_CHECK enum hkv_err docs_write_abort(struct buf *out, enum docs_abort_reason reason);
+HKV_CHECK enum hkv_err docs_write_greeting(struct buf *out, uint64_t wall_us);
 
 /* Appends what each part begins with. `front`: of the frame in the compact encoding; NULL in iroh's.
  * Errors: HKV_E_NOMEM. */

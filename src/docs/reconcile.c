@@ -199,6 +199,8 @@ static enum hkv_err take_value(struct docs_reconcile *rec, struct docs_replica *
     rec->received_count++;
     switch (value->state) {
     case DOCS_VALUE_NEW:
+        if (value->entry.record.stamp_us > batch->answer.newest_stamp_us)
+            batch->answer.newest_stamp_us = value->entry.record.stamp_us;
         spend(rec, DOCS_UNITS_INSERT);
         return insert_value(rec, replica, batch, part, value);
     case DOCS_VALUE_KNOWN:

@@ -52,6 +52,13 @@ void docs_session_set_encoding(struct docs_session *s, enum docs_encoding encodi
     s->decoder.encoding = encoding;
 }
 
+void docs_session_greet(struct docs_session *s, uint64_t wall_us)
+{
+    if (s->decoder.encoding != DOCS_ENCODING_COMPACT || s->state == DOCS_CLOSING || s->state == DOCS_ENDED) return;
+    enum hkv_err err = docs_write_greeting(&s->output, wall_us);
+    if (err != HKV_OK) docs_session_fail(s, err);
+}
+
 void docs_session_fini(struct docs_session *s)
 {
     assert(!docs_session_is_busy(s));
@@ -146,8 +153,23 @@ size_t docs_session_consumed(struct docs_session *s)
     return consumed;
 }
 
+/* Once, and before anything else. */
+static void greeted(struct docs_session *s, uint64_t wall_us)
+{
+    if (s->is_greeted || s->outcome.frames_received > 0) {
+        docs_session_fail(s, error_set(HKV_E_PEER_PROTOCOL, "a greeting that is not the peer's first message"));
+        return;
+    }
+    s->is_greeted = s->greeting_due = true;
+    s->greeting_wall_us = wall_us;
+}
+
 static void message_begins(struct docs_session *s, const struct docs_decoded *decoded)
 {
+    if (decoded->message == DOCS_MESSAGE_GREETING) {
+        greeted(s, decoded->wall_us);
+        return;
+    }
     bool is_init = decoded->message == DOCS_MESSAGE_INIT;
     s->outcome.frames_received++;
     if (is_init != (s->state == DOCS_WAIT_INIT)) {
@@ -292,6 +314,7 @@ void docs_session_applied(struct docs_session *s, struct docs_batch *batch)
     s->outcome.inserted += answer->inserted; /* true also when the session has ended meanwhile */
     s->outcome.refused += answer->refused;
     s->outcome.future += answer->future;
+    if (answer->newest_stamp_us > s->outcome.newest_stamp_us) s->outcome.newest_stamp_us = answer->newest_stamp_us;
     if (!take_back(s, batch, DOCS_STAGE_AT_APPLY)) return;
     assert(batch == s->head);
     s->head = batch->next;
@@ -354,6 +377,12 @@ static bool next_ready(struct docs_session *s, struct docs_effect *effect)
         s->accept_told = true;
         effect->kind = DOCS_EFFECT_ACCEPT;
         effect->namespace = s->namespace;
+        return true;
+    }
+    if (s->greeting_due) {
+        s->greeting_due = false;
+        effect->kind = DOCS_EFFECT_GREETED;
+        effect->wall_us = s->greeting_wall_us;
         return true;
     }
     if (s->output.len > 0) {

@@ -19,6 +19,7 @@
  *   VERIFY   worker:  docs_batch_verify(batch, entry_verify)                         then docs_session_verified()
  *   APPLY    replica: docs_reconcile_step(…, batch, &done) until done, and commit    then docs_session_applied()
  *   SEND     write `effect.bytes` to the stream (the owner takes them over)
+ *   GREETED  the peer's wall clock shows `effect.wall_us` (compact encoding; before ACCEPT, or before its first answer)
  *   FINISH   end our side of the stream (FIN), after all that was sent
  *   END      `session->outcome` is final. err == HKV_OK: both sides ended well; close the connection when our data
  *            is acknowledged. Otherwise reset and stop the stream; after FINISH, closing the connection will do.
@@ -58,6 +59,7 @@ enum docs_effect_kind {
     DOCS_EFFECT_VERIFY,
     DOCS_EFFECT_APPLY,
     DOCS_EFFECT_SEND,
+    DOCS_EFFECT_GREETED,
     DOCS_EFFECT_FINISH,
     DOCS_EFFECT_END,
 };
@@ -67,6 +69,7 @@ struct docs_effect {
     struct docs_batch *batch;      /* SCREEN, VERIFY, APPLY: borrowed until reported back */
     struct buf bytes;              /* SEND: the receiver's */
     struct namespace_id namespace; /* ACCEPT */
+    uint64_t wall_us;              /* GREETED */
 };
 
 struct docs_outcome {
@@ -80,9 +83,10 @@ struct docs_outcome {
     uint64_t inserted; /* … that were stored */
     uint64_t
         refused; /* … that a node like ours should hold and we don't: bad signature, malformed, future, over a limit */
-    uint64_t future; /* … of these, the ones from the future */
+    uint64_t future;          /* … of these, the ones from the future */
+    uint64_t newest_stamp_us; /* among the received entries with good signatures */
     uint64_t frames_sent;
-    uint64_t frames_received;
+    uint64_t frames_received; /* without the greeting */
 };
 
 struct docs_session {
@@ -103,6 +107,10 @@ struct docs_session {
     bool should_screen;
     struct buf pull_x, pull_y; /* the range we asked for last, having nothing there; empty: no early pull */
 
+    bool is_greeted; /* the peer's greeting is here */
+    bool greeting_due;
+    uint64_t greeting_wall_us;
+
     bool accept_told, finish_due, end_due;
     bool was_equal; /* the peer's first message was our fingerprint */
 };
@@ -115,6 +123,10 @@ HKV_CHECK enum hkv_err docs_session_init(struct docs_session *s, enum docs_role 
 /* How the messages are written, both ways; without it DOCS_ENCODING_IROH. The connection's ALPN says it: call this
  * before the first docs_session_next() or docs_session_feed(), and docs_reconcile_set_encoding() with the same. */
 void docs_session_set_encoding(struct docs_session *s, enum docs_encoding encoding);
+
+/* Tells the peer what our wall clock shows, in the next bytes to be sent; does nothing in iroh's encoding, which has no
+ * room for it. The dialler does so before its first message, the acceptor when it has allowed the session. */
+void docs_session_greet(struct docs_session *s, uint64_t wall_us);
 
 /* No batch may be out. */
 void docs_session_fini(struct docs_session *s);

@@ -112,6 +112,7 @@ static void remove_on_network(struct hkv_store *store, void *arg)
     peer->seed = false;
     peer->synced = false;
     env_timer_cancel(node_env(store), &peer->timer);
+    clock_review(store);
     change->row.id = peer->id;
     change->row.source = KV_PEER_REMOVED;
 }
@@ -161,6 +162,7 @@ static bool peer_out(struct hkv_store *store, const struct peer *peer, struct hk
     out->connected = peer->failures == 0 && peer->last_ok_mono_us != 0 &&
                      now_us - peer->last_ok_mono_us < 3 * store->anti_entropy_us;
     out->rtt_us = peer->rtt_us;
+    out->clock_skew = clock_skew(store, peer, &out->clock_skew_us);
     out->last_sync_us = peer->last_ok_wall_us;
     out->last_confirmed = peer->last_confirmed;
     out->failures = peer->failures;
@@ -476,7 +478,7 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
     out->conditions[HKV_CONDITION_NAMESPACE_OPEN] = true;
     out->conditions[HKV_CONDITION_VALUES_COMPLETE] =
         counts.values_missing == 0 && counts.values_bad == 0 && counts.values_too_large == 0;
-    out->conditions[HKV_CONDITION_CLOCK_SANE] = node_clock_is_sane(store);
+    out->conditions[HKV_CONDITION_CLOCK_SANE] = clock_is_sane(store, out->clock_why);
     out->conditions[HKV_CONDITION_IDENTITY_UNIQUE] = true;
     out->healthy = true;
     for (int i = 0; i < HKV_CONDITION_COUNT; i++) out->healthy = out->healthy && out->conditions[i];

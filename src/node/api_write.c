@@ -101,10 +101,7 @@ static enum hkv_err check_may_write(struct hkv_store *store, const struct node_i
         return error_set(HKV_E_FORMAT_UNKNOWN,
                          "the format of this namespace is not known yet: sync with a node that has its "
                          "format record first, or name the format when joining");
-    if (!store->allow_bad_clock && !node_clock_is_sane(store))
-        return error_set(HKV_E_CLOCK,
-                         "the clock of this machine is older than this program; set the clock (or allow_bad_clock)");
-    return HKV_OK;
+    return clock_check_write(store);
 }
 
 static struct write_call *call_alloc(struct hkv_store *store)

@@ -37,6 +37,7 @@ static void round_done(struct job *job)
         h->closed_done(h->closed_arg);
         return;
     }
+    clock_review(h->store);
     if (h->inserted > 0) sync_entries_changed(h->store->sync, NULL);
     if (h->inserted > 0 || h->quarantined > 0) fetcher_kick(h->store->fetcher);
     env_timer_set(env, &h->timer, env_mono_us(env) + HOUSEKEEPING_US);

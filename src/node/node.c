@@ -65,11 +65,6 @@ void node_identity_wipe(struct node_identity *identity)
     secret_wipe(identity, sizeof *identity);
 }
 
-bool node_clock_is_sane(struct hkv_store *store)
-{
-    return env_wall_us(node_env(store)) >= store->world->built_wall_us;
-}
-
 enum hkv_err node_call_begin(struct hkv_store *store)
 {
     if (store == NULL) return error_set(HKV_E_INVALID, "the store is NULL; open one first");

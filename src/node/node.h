@@ -16,6 +16,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "node/clock.h"
 #include "node/commit.h"
 #include "node/identity.h"
 #include "node/peers.h"
@@ -75,6 +76,8 @@ struct hkv_store {
     void *log_arg;
     struct hkv_store *log_next; /* list of stores with a log, node.c */
 
+    struct clock_bounds clock;
+
     pthread_mutex_t identity_lock;
     struct node_identity identity;
 
@@ -118,9 +121,6 @@ static inline struct env *node_env(struct hkv_store *store)
 /* A copy of the identity as it is now; wipe it with node_identity_wipe(). Any thread. */
 void node_identity_get(struct hkv_store *store, struct node_identity *out);
 void node_identity_wipe(struct node_identity *identity);
-
-/* Whether the wall clock is not older than this build. Any thread. */
-bool node_clock_is_sane(struct hkv_store *store);
 
 /* A local write was committed: tells the sync driver, once for any number of them. Any thread. */
 void node_local_change(struct hkv_store *store);

@@ -544,6 +544,7 @@ static struct hkv_store *store_new(struct node_world *world)
     struct hkv_store *store = calloc(1, sizeof *store);
     if (store == NULL) return NULL;
     store->world = world;
+    clock_init(store);
     store->dir.lock_fd = -1;
     (void)pthread_mutex_init(&store->identity_lock, NULL);
     (void)pthread_mutex_init(&store->calls_lock, NULL);

@@ -22,6 +22,18 @@
 
 struct sync_session;
 
+/* What is known of a peer's wall clock (clock.h). */
+struct peer_clock {
+    uint64_t at_us;         /* monotonic: when it became known; 0: never */
+    int64_t offset_us;      /* what it shows, less our monotonic clock */
+    int64_t uncertainty_us; /* either way */
+    bool is_measured;       /* else a stamp that it sent shows that its clock, or an author's, is at least there */
+    bool is_logged;
+    int64_t logged_us;  /* the skew */
+    uint64_t future_us; /* monotonic: a session was ended because its entries came from the future; 0: since then one
+                           was good */
+};
+
 struct peer {
     struct env_timer timer; /* first: the next dial */
     struct peers *peers;
@@ -44,6 +56,7 @@ struct peer {
     bool last_confirmed;
     struct fingerprint confirmed; /* ours when the last session was confirmed */
     uint64_t rtt_us;
+    struct peer_clock clock;
     unsigned repeats;      /* sessions in a row because entries moved */
     uint64_t persisted_us; /* wall clock of its last row in the store */
     char why[PEER_WHY_MAX];

@@ -270,6 +270,7 @@ void sync_session_ended(struct sync_session *s)
     publish(driver->store, HKV_EVENT_SYNC_FINISHED, &peer->id, outcome);
     if (occupied) peer->session = NULL;
     if (driver->closing) return;
+    clock_session_ended(driver->store, peer, outcome->newest_stamp_us, outcome->err);
     if (outcome->err == HKV_OK)
         session_succeeded(s, peer);
     else if (!neutral)

@@ -39,8 +39,10 @@ struct sync_session {
     struct docs_batch *screening;
     struct docs_batch *applying;
     uint64_t number;
-    uint64_t inserted; /* reported so far */
-    uint64_t heard_us; /* monotonic: when the peer last sent something, or the session began */
+    uint64_t inserted;               /* reported so far */
+    struct clock_moment peer_moment; /* of the peer's greeting */
+    uint64_t greeted_us;             /* monotonic: when we said what our clock shows */
+    uint64_t heard_us;               /* monotonic: when the peer last sent something, or the session began */
     struct endpoint_id peer_id;
     bool opened;    /* dialled: the peer answered */
     bool displaced; /* by a session that the peer dialled, before it answered ours */

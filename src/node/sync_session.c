@@ -136,12 +136,36 @@ static void apply_complete(struct commit_task *task, enum hkv_err err)
 
 /* ------------------------------------------------------------------------------------------------ effects */
 
+/* Tells the peer what our clock shows now. */
+static void greet(struct sync_session *s)
+{
+    s->greeted_us = env_mono_us(env_of(s));
+    docs_session_greet(&s->docs, env_wall_us(env_of(s)));
+}
+
+/* The peer's greeting left it when half a round trip was still ahead, at the latest now. One that answers ours left it
+ * after ours had left. */
+static void greeted(struct sync_session *s, uint64_t wall_us)
+{
+    struct transport_path_info path = {0};
+    uint64_t now_us = env_mono_us(env_of(s));
+    if (s->conn == NULL) return;
+    transport_conn_path(s->conn, &path);
+    uint64_t earliest_us = now_us > CLOCK_ACCEPTED_US ? now_us - CLOCK_ACCEPTED_US : 0;
+    if (s->role == DOCS_DIALLER) earliest_us = s->greeted_us;
+    uint64_t way_us = path.rtt_us / 2 < now_us - earliest_us ? path.rtt_us / 2 : now_us - earliest_us;
+    s->peer_moment = (struct clock_moment){wall_us, earliest_us, now_us - way_us, now_us};
+    if (s->peer != NULL) clock_measured(s->driver->store, s->peer, &s->peer_moment);
+}
+
 static void decide(struct sync_session *s, const struct namespace_id *namespace)
 {
     enum docs_abort_reason reason;
     if (sync_admit(s, namespace, &reason)) {
         arm(s, patience(s)->sync_progress_us);
         docs_session_allow(&s->docs);
+        greet(s);
+        if (s->docs.is_greeted) clock_measured(s->driver->store, s->peer, &s->peer_moment);
     } else {
         docs_session_refuse(&s->docs, reason);
     }
@@ -198,6 +222,9 @@ static void perform(struct sync_session *s, struct docs_effect *effect)
     case DOCS_EFFECT_SEND:
         if (s->stream == NULL || transport_stream_write(s->stream, &effect->bytes) != HKV_OK) buf_fini(&effect->bytes);
         arm(s, patience(s)->sync_progress_us);
+        return;
+    case DOCS_EFFECT_GREETED:
+        greeted(s, effect->wall_us);
         return;
     case DOCS_EFFECT_FINISH:
         if (s->stream != NULL) transport_stream_finish(s->stream);
@@ -315,6 +342,7 @@ static void conn_opened(struct transport_conn *conn)
         return;
     }
     arm(s, patience(s)->sync_progress_us);
+    greet(s);
     perform_all(s);
 }
 

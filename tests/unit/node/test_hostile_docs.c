@@ -309,6 +309,18 @@ static uint64_t push_future(struct rig *rig, int count)
     return status.entries_refused;
 }
 
+/* By how much the peer that speaks iroh's ALPN is ahead, as far as its entries tell. */
+static int64_t skew_of_raw_peer(struct rig *rig)
+{
+    struct hkv_peers *peers;
+    int64_t skew_us = 0;
+    assert_ok(hkv_peers(rig->store[0], &peers));
+    for (size_t i = 0; i < peers->count; i++)
+        if (peers->peers[i].clock_skew == HKV_SKEW_AT_LEAST) skew_us = peers->peers[i].clock_skew_us;
+    hkv_peers_free(peers);
+    return skew_us;
+}
+
 /* Some are remembered for later; hundreds in one session end it at the hundredth, and what came until then is kept. */
 static void entries_from_the_future_wait_in_bounded_number(void **state)
 {
@@ -318,6 +330,7 @@ static void entries_from_the_future_wait_in_bounded_number(void **state)
     assert_int_equal(push_future(rig, 400), 100);
     assert_int_equal(entries_of(rig->store[0]), before);
     node_expect(rig->store[0], "soon/1", NULL);
+    assert_in_range(skew_of_raw_peer(rig), (int64_t)3500 * 1000000, (int64_t)3600 * 1000000);
     is_well(rig);
 }
 
