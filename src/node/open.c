@@ -502,10 +502,7 @@ static void stop_running(struct hkv_store *store)
     node_on_network(store, close_on_network, &down);
     (void)node_signal_wait(store->world, &down.done, HKV_FOREVER);
     node_signal_fini(&down.done);
-    (void)pthread_mutex_lock(&store->calls_lock);
-    bool idle = store->calls == 0;
-    (void)pthread_mutex_unlock(&store->calls_lock);
-    if (!idle) (void)node_signal_wait(store->world, &store->calls_ended, HKV_FOREVER);
+    if (store->closing) (void)node_signal_wait(store->world, &store->calls_ended, HKV_FOREVER);
     watch_hub_close(&store->watches);
     committer_close(&store->committer);
     store->world->ops->stop(store->world);
@@ -590,7 +587,9 @@ void hkv_close(struct hkv_store *store)
     assert(!store->world->ops->on_callback_thread(store->world));
     (void)pthread_mutex_lock(&store->calls_lock);
     store->closing = true;
+    bool idle = store->calls == 0;
     (void)pthread_mutex_unlock(&store->calls_lock);
+    if (idle) node_signal_set(&store->calls_ended); /* else the last call does */
     store_stop(store);
 }
 
