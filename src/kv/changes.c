@@ -267,9 +267,9 @@ enum hkv_err kv_changes_read(struct kv *kv, const struct kv_changes_query *query
     *out = (struct kv_changes_page){0};
     TRY(kv_reader_take(kv, &reader));
     struct page_builder builder = {.kv = kv, .db = &reader->db, .query = query, .page = out};
-    enum hkv_err err = db_exec(&reader->db, "BEGIN");
+    enum hkv_err err = kv_reader_begin(reader);
     if (err == HKV_OK) err = read_page(&builder);
-    if (!sqlite3_get_autocommit(reader->db.handle)) (void)sqlite3_exec(reader->db.handle, "COMMIT", NULL, NULL, NULL);
+    kv_reader_end(reader);
     kv_reader_give(kv, reader);
     if (err != HKV_OK) kv_changes_fini(&out->changes);
     return err;

@@ -439,6 +439,11 @@ void kv_readers_fini(struct kv *kv);
 HKV_CHECK enum hkv_err kv_reader_take(struct kv *kv, struct kv_reader **out);
 void kv_reader_give(struct kv *kv, struct kv_reader *reader);
 
+/* One snapshot for several statements. `end` also after a failed begin; it needs no memory, since a snapshot that stays
+ * open would keep the log from beginning again. */
+HKV_CHECK enum hkv_err kv_reader_begin(struct kv_reader *reader);
+void kv_reader_end(struct kv_reader *reader);
+
 HKV_CHECK enum hkv_err kv_wanted_init(struct kv *kv);
 void kv_wanted_fini(struct kv *kv);
 /* Sorts missing values anew when the limit on values is not that of the last start. Its own transaction. */

@@ -226,7 +226,9 @@ static enum hkv_err open_database(struct kv *kv, bool *created)
         .full_sync = kv->config.sync_every_commit,
     };
     TRY(db_open(&config, &kv->db));
+    sqlite3_stmt *rollback;
     TRY(schema_open(&kv->db, created));
+    TRY(db_statement(&kv->db, SQL_ROLLBACK, &rollback));
     return kv_budget_limit_log(kv);
 }
 
@@ -393,7 +395,8 @@ static void take_back(struct kv *kv)
 
 void kv_rollback(struct kv *kv)
 {
-    if (kv_in_transaction(kv)) (void)sqlite3_exec(kv->db.handle, "ROLLBACK", NULL, NULL, NULL);
+    /* Prepared when the store was opened: taking back needs no memory. */
+    if (kv_in_transaction(kv) && run(kv, SQL_ROLLBACK) != HKV_OK) log_warn("kv", "%s", error_last());
     take_back(kv);
 }
 

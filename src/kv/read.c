@@ -352,10 +352,10 @@ enum hkv_err kv_history(struct kv *kv, struct slice document_key,
     struct kv_version shown = {0};
     bool has_shown = false;
     TRY(kv_reader_take(kv, &reader));
-    enum hkv_err err = db_exec(&reader->db, "BEGIN");
+    enum hkv_err err = kv_reader_begin(reader);
     if (err == HKV_OK) err = shown_version(&reader->db, document_key, &shown, &has_shown);
     if (err == HKV_OK) err = collect_history(&reader->db, document_key, &h);
-    if (!sqlite3_get_autocommit(reader->db.handle)) (void)sqlite3_exec(reader->db.handle, "COMMIT", NULL, NULL, NULL);
+    kv_reader_end(reader);
     kv_reader_give(kv, reader);
     if (h.count > 1) qsort(h.items, h.count, sizeof *h.items, newest_first);
     for (size_t i = 0; i < h.count && err == HKV_OK; i++) {

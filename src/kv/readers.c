@@ -92,3 +92,21 @@ void kv_reader_give(struct kv *kv, struct kv_reader *reader)
     (void)pthread_cond_signal(&all->returned);
     (void)pthread_mutex_unlock(&all->lock);
 }
+
+enum hkv_err kv_reader_begin(struct kv_reader *reader)
+{
+    sqlite3_stmt *begin, *rollback;
+    TRY(db_statement(&reader->db, SQL_BEGIN_READ, &begin));
+    TRY(db_statement(&reader->db, SQL_ROLLBACK, &rollback));
+    return db_run(&reader->db, begin);
+}
+
+void kv_reader_end(struct kv_reader *reader)
+{
+    sqlite3_stmt *rollback;
+    if (sqlite3_get_autocommit(reader->db.handle)) return;
+    struct error_text why; /* of what failed before */
+    error_save(&why);
+    if (db_statement(&reader->db, SQL_ROLLBACK, &rollback) == HKV_OK) (void)!db_run(&reader->db, rollback);
+    error_restore(&why);
+}

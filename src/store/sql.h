@@ -30,7 +30,9 @@
 
 #define SQL_TABLE(X)                                                                                                   \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
+    X(BEGIN_READ, "BEGIN")                                                                                             \
     X(COMMIT, "COMMIT")                                                                                                \
+    X(ROLLBACK, "ROLLBACK")                                                                                            \
     X(SAVEPOINT, "SAVEPOINT part")                                                                                     \
     X(RELEASE, "RELEASE part")                                                                                         \
     X(ROLLBACK_TO, "ROLLBACK TO part")                                                                                 \
