@@ -294,22 +294,39 @@ enum hkv_event_type {
     HKV_EVENT_PUT_REMOTE,
     HKV_EVENT_DELETE_REMOTE,
     HKV_EVENT_EXPIRED,
-    HKV_EVENT_SYNC_STARTED, /* from here on without a position */
-    HKV_EVENT_SYNC_FINISHED,
-    HKV_EVENT_OVERRUN, /* the watcher was too slow; some events are lost, the watch goes on from now */
+    HKV_EVENT_LISTED,        /* not a change: the key is present (hkv_watch_options.list) */
+    HKV_EVENT_PROGRESS,      /* everything up to `position` was delivered */
+    HKV_EVENT_OVERRUN,       /* changes are lost; says where the watch goes on */
+    HKV_EVENT_SYNC_STARTED,  /* a session with `peer` */
+    HKV_EVENT_SYNC_FINISHED, /* more types come with later versions: pass over those you do not know */
 };
+
+/* A point in the change log of one store: the change with this number, and all before it. Numbers begin at 1, have no
+ * gaps and survive restarts; each change has one. The epoch, never 0, names the numbering: it is another one when the
+ * store was emptied to join another namespace, or restored. As text: `<epoch, 16 hex digits>-<number>`. */
+struct hkv_position {
+    uint64_t epoch;
+    uint64_t number;
+};
+
+#define HKV_POSITION_TEXT_BYTES (16 + 1 + 20 + 1)
+
+HKV_API void hkv_position_format(const struct hkv_position *position, char out[HKV_POSITION_TEXT_BYTES]);
+
+/* Errors: HKV_E_INVALID. */
+HKV_API enum hkv_err hkv_position_parse(const char *text, struct hkv_position *out);
 
 struct hkv_event {
     enum hkv_event_type type;
-    const char *key; /* NULL for events about syncs; NUL behind it */
+    const char *key; /* NULL for events that are not about a key; NUL behind it */
     size_t key_bytes;
     struct hkv_version version;
     const char *peer; /* endpoint id, hex; NULL for local events */
     const char
-        *reason;    /* NULL for a plain write; "prefix": another entry at a prefix of its key removed the shown one */
-    uint64_t epoch; /* of this store */
-    uint64_t position; /* in the change log; 0: none */
-    bool sync_ok;      /* SYNC_FINISHED */
+        *reason; /* NULL for a plain write; "prefix": another entry at a prefix of its key removed the shown one */
+    struct hkv_position position;        /* where to go on behind this event (`from`); epoch 0: it has none */
+    struct hkv_position first_available; /* OVERRUN: the first change that the log still has, or will have */
+    bool sync_ok;                        /* SYNC_FINISHED */
     bool sync_confirmed;
     uint64_t entries_sent;
     uint64_t entries_received;
@@ -320,13 +337,53 @@ struct hkv_watch;
 /* Called for each event, in order; `event` and what it points to are borrowed for the call. */
 typedef void (*hkv_event_fn)(void *arg, const struct hkv_event *event);
 
-/* Watches changes of what keys with this prefix show, from now on. The store never waits for a watcher: one that is
- * more than HKV_WATCH_QUEUE_MAX events behind gets OVERRUN. Errors: HKV_E_KEY, HKV_E_LIMIT (more than HKV_WATCH_MAX
- * watches). */
-#define HKV_WATCH_QUEUE_MAX 65536
-#define HKV_WATCH_MAX       1024
+#define HKV_WATCH_MAX 1024 /* open watches of a store */
+
+/* Watches changes of what keys with this prefix show, from now on: hkv_watch_with() with the prefix alone.
+ * Errors: HKV_E_KEY, HKV_E_LIMIT. */
 HKV_API enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event,
                                void *arg, struct hkv_watch **out);
+
+/* What to watch. All zero: every key, from now on. */
+struct hkv_watch_options {
+    const void *prefix; /* of keys; borrowed for the call, as `from` */
+    size_t prefix_bytes;
+    const struct hkv_position *from; /* behind this position: that of the last event seen; NULL: from now on */
+    bool list;                       /* first the keys that are present; with `from`: when the log lost the position */
+};
+
+/* Watches changes of what keys show.
+ *
+ *   from    list    events
+ *   NULL    false   PROGRESS (the position of now), then every change
+ *   NULL    true    LISTED for each present key, in byte order, PROGRESS, then every change
+ *   given   false   every change behind the position; PROGRESS when those of before the call are told
+ *   given   true    the same, or as the second line when the log does not reach back to the position
+ *
+ * NOTHING IS MISSED, NOTHING REPEATED: not between list and changes, nor between those of before and after the call,
+ * nor over a restart of store or watcher that goes on from the position of its last event. A key that changes while
+ * keys are being listed is listed as it is when its turn comes; when it was listed already, its change is told at once.
+ * Until the PROGRESS behind the list no event has a position, since a watcher that went on from there would miss the
+ * rest of it.
+ *
+ * PROGRESS also tells the position when changes went by for some seconds that no event told of (another prefix).
+ *
+ * A SLOW WATCHER never holds up the store, and loses nothing for being slow: it gets what it has not seen from the
+ * change log on disk. The log holds the last changes, bounded by number and age. One who comes later gets OVERRUN, as
+ * does one with a position of another epoch or beyond the newest (the disk lost what was acknowledged). The watch then
+ * goes on with the first change that the log still has, whose position is in `first_available`; with `list` it lists
+ * again from the start: a mirror empties itself at OVERRUN and is right at the next PROGRESS. While a store's disk
+ * cannot be read, watches wait. Events about syncs are not in the log: a watcher that has fallen behind misses them.
+ *
+ * Events may come before this function returns; *out is set before the first. Errors: HKV_E_KEY (the prefix),
+ * HKV_E_LIMIT (HKV_WATCH_MAX watches). */
+HKV_API enum hkv_err hkv_watch_with(struct hkv_store *store, const struct hkv_watch_options *options,
+                                    hkv_event_fn event, void *arg, struct hkv_watch **out);
+
+/* For a watcher that cannot take more now: no event begins until hkv_watch_resume(). When called in an event's
+ * callback, that event is the last. Any thread; both do nothing when it is so already. */
+HKV_API void hkv_watch_pause(struct hkv_watch *watch);
+HKV_API void hkv_watch_resume(struct hkv_watch *watch);
 
 /* Ends a watch and frees it. When called outside of callbacks, no event is delivered after it returns. NULL is fine.
  * Watches that are still open when hkv_close() is called are ended by it. */
@@ -466,8 +523,7 @@ struct hkv_status {
     char clock_why[HKV_CLOCK_WHY_BYTES]; /* what is wrong with the clock, in words; "" while clock_sane holds */
     char fingerprint[HKV_ID_TEXT_BYTES]; /* of the full range */
     bool single_node;                    /* no seed, member or synced peer is known */
-    uint64_t epoch;
-    uint64_t position; /* newest in the change log */
+    struct hkv_position position;        /* of the newest change */
     uint64_t wal_bytes;
     uint64_t wal_overruns; /* since the opening: how often the log grew beyond 64 MiB */
     uint64_t sessions_ok;

@@ -107,7 +107,7 @@ static bool set_counts(json_t *object, const struct hkv_status *status)
         {"wal_bytes", status->wal_bytes},
         {"wal_overruns", status->wal_overruns},
         {"stamp_ahead_us", status->stamp_ahead_us},
-        {"position", status->position},
+        {"position", status->position.number},
         {"sessions_ok", status->sessions_ok},
         {"sessions_failed", status->sessions_failed},
     };

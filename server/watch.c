@@ -1,4 +1,3 @@
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -85,6 +84,8 @@ static const char *const type_names[] = {
     [HKV_EVENT_EXPIRED] = "EXPIRED",
     [HKV_EVENT_SYNC_STARTED] = "SYNC_STARTED",
     [HKV_EVENT_SYNC_FINISHED] = "SYNC_FINISHED",
+    [HKV_EVENT_LISTED] = "LISTED",
+    [HKV_EVENT_PROGRESS] = "PROGRESS",
     [HKV_EVENT_OVERRUN] = "OVERRUN",
 };
 
@@ -99,9 +100,9 @@ static json_t *event_json(unsigned number, const struct hkv_event *event)
              json_object_set_new(object, "version", rpc_json_version(&event->version)) == 0 &&
              json_object_set_new(object, "author", rpc_json_author(&event->version)) == 0;
     }
-    if (ok && event->position) {
-        char position[44];
-        snprintf(position, sizeof position, "%" PRIu64 "-%" PRIu64, event->epoch, event->position);
+    if (ok && event->position.epoch) {
+        char position[HKV_POSITION_TEXT_BYTES];
+        hkv_position_format(&event->position, position);
         ok = json_object_set_new(object, "position", json_string(position)) == 0;
     }
     if (ok && event->type == HKV_EVENT_SYNC_FINISHED) {

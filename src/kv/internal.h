@@ -420,6 +420,9 @@ HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
 
 HKV_CHECK enum hkv_err kv_ages_load(struct kv *kv);
 
+/* A new name for the numbering of positions; never 0, which stands for no position. */
+void kv_epoch_draw(struct kv *kv, uint8_t out[8]);
+
 /* Bounds of a listing, as document keys: from … below to. */
 struct kv_list_bounds {
     struct buf from;

@@ -146,6 +146,12 @@ static enum hkv_err make_paths(struct kv *kv)
     return kv->config.vfs ? HKV_OK : files_make_folder(docs); /* another VFS has its own names */
 }
 
+void kv_epoch_draw(struct kv *kv, uint8_t out[8])
+{
+    env_random(kv->config.env, out, 8);
+    out[7] |= 1;
+}
+
 /* Names a new store. Its tables were made in a transaction before this one: a store that was cut off in between has
  * nothing in `meta` and is still new. On an error kv_close() takes the transaction back. */
 static enum hkv_err name_new_store(struct kv *kv, bool *created)
@@ -155,7 +161,7 @@ static enum hkv_err name_new_store(struct kv *kv, bool *created)
     TRY(db_integer(&kv->db, "SELECT EXISTS (SELECT 1 FROM meta)", &named));
     if (named) return HKV_OK;
     *created = true;
-    env_random(kv->config.env, epoch, sizeof epoch);
+    kv_epoch_draw(kv, epoch);
     TRY(db_exec(&kv->db, "BEGIN IMMEDIATE"));
     TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(kv->config.namespace.bytes, ID_BYTES)));
     TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, sizeof epoch)));

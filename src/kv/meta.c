@@ -113,13 +113,11 @@ enum hkv_err kv_peer_list(struct kv *kv, bool (*visit)(void *arg, const struct k
 /* --------------------------------------------------------------------------------------------------------------- reset
  */
 
-static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *namespace, uint64_t epoch)
+static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *namespace, const uint8_t epoch[8])
 {
-    uint8_t bytes[8];
-    be64_store(bytes, epoch);
     TRY(schema_empty(&kv->db));
     TRY(kv_meta_set(kv, KV_META_NAMESPACE, slice_of(namespace->bytes, ID_BYTES)));
-    TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(bytes, sizeof bytes)));
+    TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, 8)));
     TRY(kv_meta_set(kv, KV_META_WAKERS, (struct slice){0}));
     TRY(kv_meta_set(kv, KV_META_AGES, (struct slice){0}));
     kv->ages = (struct kv_ages){0};
@@ -129,10 +127,10 @@ static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *names
 
 enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
 {
-    uint64_t epoch;
+    uint8_t epoch[8];
     struct spans *old = kv->spans;
     struct spans *fresh;
-    env_random(kv->config.env, &epoch, sizeof epoch);
+    kv_epoch_draw(kv, epoch);
     TRY(kv_begin(kv));
     enum hkv_err err = empty_tables(kv, namespace, epoch);
     if (err == HKV_OK) err = spans_open(&kv->db, namespace, &fresh);
@@ -149,7 +147,7 @@ enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
     }
     spans_free(old);
     kv->config.namespace = *namespace;
-    kv->epoch = epoch;
+    kv->epoch = be64_load(epoch);
     kv_parties_forget(kv);
     kv_suspects_forget(kv);
     kv_wanted_fini(kv);

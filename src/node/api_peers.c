@@ -1,4 +1,4 @@
-/* Public functions about peers, sessions and waits, tickets, status and identity, watches. What belongs to the network
+/* Public functions about peers, sessions and waits, tickets, status and identity. What belongs to the network
  * thread is read there, by a short job that the caller waits for. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -468,8 +468,7 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
     out->disk_bytes = counts.disk_bytes;
     out->wal_bytes = counts.wal_bytes;
     out->wal_overruns = counts.wal_overruns;
-    out->position = counts.position;
-    out->epoch = kv_epoch(store->kv);
+    out->position = (struct hkv_position){kv_epoch(store->kv), counts.position};
     uint64_t now_us = env_wall_us(node_env(store));
     out->stamp_ahead_us = counts.newest_stamp_us > now_us ? counts.newest_stamp_us - now_us : 0;
     (void)id_format(counts.fingerprint.bytes, out->fingerprint);
@@ -585,26 +584,7 @@ void hkv_text_free(char *text)
     free(text);
 }
 
-/* ------------------------------------------------------------------------------------------------ watches, errors */
-
-enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event, void *arg,
-                       struct hkv_watch **out)
-{
-    *out = NULL;
-    TRY(node_call_begin(store));
-    enum hkv_err err = node_prefix_check(slice_of(prefix, prefix_bytes));
-    if (err == HKV_OK) err = watch_open(&store->watches, slice_of(prefix, prefix_bytes), event, arg, out);
-    node_call_end(store);
-    return err;
-}
-
-void hkv_watch_close(struct hkv_watch *watch)
-{
-    if (watch == NULL) return;
-    struct hkv_store *store =
-        (struct hkv_store *)(void *)((char *)watch_hub_of(watch) - offsetof(struct hkv_store, watches));
-    watch_close(watch, store->world->ops->on_callback_thread(store->world));
-}
+/* ------------------------------------------------------------------------------------------------ errors */
 
 const char *hkv_last_error(void)
 {

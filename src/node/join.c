@@ -111,8 +111,10 @@ static enum hkv_err reset_apply(struct commit_task *task, struct kv *kv)
     else
         kv_rollback(kv);
     if (err == HKV_OK) err = kv_reset(kv, &call->ticket->namespace);
-    if (err == HKV_OK) identity_replace(call->store, call->ticket, call->format_known);
-    return err;
+    if (err != HKV_OK) return err;
+    identity_replace(call->store, call->ticket, call->format_known);
+    watch_publish_reset(&call->store->watches);
+    return HKV_OK;
 }
 
 static void reset_complete(struct commit_task *task, enum hkv_err err)

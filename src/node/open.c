@@ -444,7 +444,7 @@ static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
     TRY(resolve_identity(store, o));
     TRY(open_kv(store, o));
     TRY(start_facts(store, o));
-    watch_hub_init(&store->watches, node_env(store), kv_epoch(store->kv));
+    watch_hub_init(&store->watches, node_env(store), store->kv);
     committer_init(&store->committer, node_env(store), store->kv, changed, store);
     peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, store);
     store->parts_up = true;
@@ -485,6 +485,7 @@ static void close_on_network(struct hkv_store *store, void *arg)
 {
     struct shutdown *down = arg;
     down->open = 6; /* the five parts, and this function */
+    watch_hub_end_timer(&store->watches);
     housekeeping_close(store->housekeeping, part_closed, down);
     records_close(store->records, part_closed, down);
     sync_driver_close(store->sync, part_closed, down);

@@ -56,6 +56,7 @@ class Connection:
         self.socket.settimeout(DEADLINE_S)
         self.stream = self.socket.makefile("rb")
         self.next_id = 0
+        self.events = []  # that came before a reply
 
     def __enter__(self):
         return self
@@ -75,6 +76,8 @@ class Connection:
 
     def line(self):
         """The next line, parsed; None at the end."""
+        if self.events:
+            return self.events.pop(0)
         line = self.stream.readline()
         return json.loads(line) if line else None
 
@@ -85,7 +88,10 @@ class Connection:
         if params is not None:
             request["params"] = params
         self.send_json(request)
-        reply = self.line()
+        events, self.events = self.events, []
+        while (reply := self.line()) is not None and reply.get("method") == "kv.event":
+            events.append(reply)
+        self.events = events
         check(reply is not None, f"{method}: the connection was closed")
         equal(reply.get("id"), self.next_id, f"{method}: id of the reply")
         return reply

@@ -120,7 +120,7 @@ def test_watch():
         events = events or process.stdout.readlines()
         equal(process.wait(60), 0, "exit code")
         kinds = {json.loads(line)["type"] for line in events}
-        check(len(events) == 2 and kinds <= {"PUT_LOCAL", "SYNC_STARTED", "SYNC_FINISHED"}, f"{events}")
+        check(len(events) == 2 and kinds <= {"PUT_LOCAL", "PROGRESS", "SYNC_STARTED", "SYNC_FINISHED"}, f"{events}")
     finally:
         process.kill()
         process.stdout.close()

@@ -312,7 +312,7 @@ def test_a_slow_watcher_is_told_that_it_lost_events():
             kinds.add(slow.line()["params"]["type"])
         put(writing, "flood/end", b"1")
         while (event := slow.line()["params"]).get("key") != "flood/end":
-            check(event["type"] in ("PUT_LOCAL", "SYNC_STARTED", "SYNC_FINISHED", "OVERRUN"), f"{event}")
+            check(event["type"] in ("PUT_LOCAL", "PROGRESS", "SYNC_STARTED", "SYNC_FINISHED", "OVERRUN"), f"{event}")
 
 
 def test_watch_over_http_is_refused():

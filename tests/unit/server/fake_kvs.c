@@ -276,8 +276,7 @@ static enum hkv_err write_record(struct hkv_store *store, const char *key, size_
                                        .key = record->key,
                                        .key_bytes = key_bytes,
                                        .version = record->version,
-                                       .epoch = 1,
-                                       .position = ++store->position});
+                                       .position = {1, ++store->position}});
     return HKV_OK;
 }
 
@@ -509,6 +508,12 @@ void hkv_history_free(struct hkv_history *history)
 
 /* ------------------------------------------------------------------------------------------------ watch */
 
+void hkv_position_format(const struct hkv_position *position, char out[HKV_POSITION_TEXT_BYTES])
+{
+    (void)snprintf(out, HKV_POSITION_TEXT_BYTES, "%016llx-%llu", (unsigned long long)position->epoch,
+                   (unsigned long long)position->number);
+}
+
 enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event, void *arg,
                        struct hkv_watch **out)
 {
@@ -677,7 +682,7 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
 {
     enum hkv_err err = injected(store);
     if (err != HKV_OK) return err;
-    *out = (struct hkv_status){.healthy = true, .single_node = true, .epoch = 1};
+    *out = (struct hkv_status){.healthy = true, .single_node = true};
     for (int i = 0; i < HKV_CONDITION_COUNT; i++) out->conditions[i] = true;
     pthread_mutex_lock(&store->lock);
     for (size_t i = 0; i < store->count; i++) {
@@ -685,7 +690,7 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
         out->tombstones += store->records[i].is_tombstone;
     }
     out->entries = store->count;
-    out->position = store->position;
+    out->position = (struct hkv_position){1, store->position};
     snprintf(out->fingerprint, sizeof out->fingerprint, "%064zx", store->count);
     pthread_mutex_unlock(&store->lock);
     return HKV_OK;
