@@ -9,6 +9,7 @@
 #   make interop         mixed clusters with Rust iroh peers (builds those with cargo)
 #   make bench           the performance table
 #   make soak HOURS=n    the long versions of the tests, recorded in docs/soak.md
+#   make coverage        lines and branches of docs, kv, store and wire that their tests reach
 #   make format lint     clang-format; clang-tidy and cppcheck
 #   make install         [PREFIX=/usr/local] [DESTDIR=]
 #   make clean
@@ -63,6 +64,10 @@ soak: test-setup
 	@$(MAKE) --no-print-directory build
 	scripts/soak
 
+coverage:
+	scripts/setup ci
+	scripts/coverage
+
 format:
 	scripts/format
 
@@ -75,4 +80,4 @@ install: build
 clean:
 	rm -rf build build-*
 
-.PHONY: build setup run test test-kvs test-sync test-setup interop bench soak format lint install clean
+.PHONY: build setup run test test-kvs test-sync test-setup interop bench soak coverage format lint install clean

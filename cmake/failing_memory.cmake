@@ -1,5 +1,5 @@
-# Programs whose memory fails on command (tests/fault/failing_memory.h): tests/fault/test_<subject>_<module>.c, each linked
-# with that module and its fixture.
+# Programs whose memory fails on command (tests/fault/failing_memory.h): tests/fault/<module>/test_<subject>.c, each
+# linked with that module and its fixture.
 if(BUILD_TESTING)
     add_library(hkv_failing_memory STATIC ${CMAKE_SOURCE_DIR}/tests/fault/failing_memory.c)
     target_include_directories(hkv_failing_memory PUBLIC ${CMAKE_SOURCE_DIR}/tests)
@@ -8,8 +8,8 @@ if(BUILD_TESTING)
         -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=strdup)
 
     function(hkv_fault_test subject module)
-        set(target fault_${subject}_${module})
-        add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/fault/test_${subject}_${module}.c ${ARGN})
+        set(target fault_${module}_${subject})
+        add_executable(${target} ${CMAKE_SOURCE_DIR}/tests/fault/${module}/test_${subject}.c ${ARGN})
         target_link_libraries(${target} PRIVATE hkv_${module} hkv_failing_memory PkgConfig::CMOCKA)
         add_test(NAME fault/${module}/${subject} COMMAND ${target})
         set_tests_properties(fault/${module}/${subject} PROPERTIES TIMEOUT 300 LABELS "fault;${module}")
