@@ -8,6 +8,8 @@
  *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
  *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
  *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
+ *   derive.c    what must follow from the entries            check.c     re-reads what is stored
+ *   rebuild.c   makes it so again
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */
@@ -51,6 +53,7 @@
 #define KV_META_WAKERS    "kv/wakers"
 #define KV_META_AGES      "kv/change_ages"
 #define KV_META_LIMIT     "kv/max_value_bytes"
+#define KV_META_CHECK     "kv/check"
 #define KV_META_PROBE     "kv/probe"
 
 /* Kept in one row of `meta`, written with each commit that changes them. */
@@ -224,6 +227,9 @@ HKV_CHECK enum hkv_err kv_counters_load(struct kv *kv);
 void kv_counters_decode(struct slice bytes, struct kv_counters *out);
 void kv_counts_publish(struct kv *kv);
 
+/* The clock of stamps goes on from the newest stamp of our author. */
+HKV_CHECK enum hkv_err kv_own_stamp_load(struct kv *kv);
+
 /* Our author; any thread. */
 struct author_id kv_author(struct kv *kv);
 
@@ -367,6 +373,12 @@ struct kv_key_row {
 
 HKV_CHECK enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out);
 
+/* As stored, also when its winner is not: then without a top. On any connection. */
+HKV_CHECK enum hkv_err kv_key_read(struct db *db, struct slice document_key, struct kv_key_row *out);
+
+/* Writes the row, or removes one without entries; nothing else follows from it. */
+HKV_CHECK enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row);
+
 /* An entry of `op->value` is stored as number `entry`; `replaced`: its author had one for this key before. `row` was
  * loaded before that: what a key shows is mostly what the row of its winner says. */
 HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t entry, bool replaced,
@@ -468,5 +480,26 @@ void kv_suspects_committed(struct kv *kv);
 void kv_suspects_forget(struct kv *kv);
 
 void kv_docs_init(struct kv *kv);
+
+/* ----------------------------------------------------------------------------------------------------------- derive.c
+ * What must be in the tables besides `entry` and the contents, as a function of both. On any connection. */
+
+/* The row that the table `key` must have instead of `actual`: entries and top as the entries say, shown as the top and
+ * its value say. What a key shows whose top has not come is history, and taken from `actual` as long as it can be; else
+ * it is the newest entry whose value is here. */
+HKV_CHECK enum hkv_err kv_key_expected(struct db *db, struct slice document_key, const struct kv_key_row *actual,
+                                       struct kv_key_row *out);
+bool kv_key_rows_equal(const struct kv_key_row *a, const struct kv_key_row *b);
+
+/* How often values with numbers in low <= id < low + KV_REFS_WINDOW are referred to. */
+#define KV_REFS_WINDOW 1048576
+HKV_CHECK enum hkv_err kv_refs_count(struct db *db, uint64_t low, uint32_t *counts);
+
+/* The next pass of the check begins from the start and verifies every signature. replica */
+HKV_CHECK enum hkv_err kv_check_forget(struct kv *kv);
+
+/* The counters as the tables say; those that no table tells are left as they are. `*astray`: rows that nothing leads
+ * to, or that lead to nothing. */
+HKV_CHECK enum hkv_err kv_counters_expected(struct db *db, struct kv_counters *out, uint64_t *astray);
 
 #endif

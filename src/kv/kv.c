@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "kv/check.h"
 #include "kv/internal.h"
 #include "store/schema.h"
 
@@ -188,6 +189,21 @@ static enum hkv_err settle_namespace(struct kv *kv, struct namespace_id *other)
     return err;
 }
 
+/* The fingerprint tree and the counters must agree; where they do not, both are made anew from the entries. */
+static enum hkv_err load_spans(struct kv *kv)
+{
+    struct span_sum sum;
+    size_t removed;
+    enum hkv_err err = spans_open(&kv->db, &kv->config.namespace, &kv->spans);
+    if (err != HKV_OK && err != HKV_E_CORRUPT) return err;
+    if (err == HKV_OK) {
+        spans_total(kv->spans, &sum);
+        if (sum.count == kv->counters.entries) return HKV_OK;
+    }
+    log_warn("kv", "%s: the table span is damaged", kv->db_path);
+    return kv_rebuild(kv, NULL, &removed);
+}
+
 static enum hkv_err load_state(struct kv *kv)
 {
     sqlite3_stmt *s;
@@ -196,23 +212,18 @@ static enum hkv_err load_state(struct kv *kv)
     start_steady(kv);
     TRY(kv_ages_load(kv));
     TRY(kv_wanted_init(kv));
-    TRY(spans_open(&kv->db, &kv->config.namespace, &kv->spans));
-    struct span_sum sum;
-    spans_total(kv->spans, &sum);
-    if (sum.count != kv->counters.entries)
-        return error_set(HKV_E_CORRUPT, "%s: the fingerprint tree has %ju entries, the counters say %ju", kv->db_path,
-                         (uintmax_t)sum.count, (uintmax_t)kv->counters.entries);
     TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
     TRY(db_row(&kv->db, s, &found));
     atomic_store(&kv->next_value, db_column_u64(s, 0) + 1);
     sqlite3_reset(s);
     kv->swept_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
-    return kv_budget_measure(kv);
+    TRY(kv_budget_measure(kv));
+    return load_spans(kv);
 }
 
 /* The newest stamp among our own entries is where the clock of stamps starts. */
-static enum hkv_err load_own_stamp(struct kv *kv)
+enum hkv_err kv_own_stamp_load(struct kv *kv)
 {
     uint64_t number, newest_us;
     TRY(kv_party_number(kv, kv->config.author.bytes, false, &number, &newest_us));
@@ -250,7 +261,7 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     kv->files = kv->config.files;
     if (!kv->files) TRY(files_posix_open(kv->blobs_path, &kv->files));
     TRY(load_state(kv));
-    TRY(load_own_stamp(kv));
+    TRY(kv_own_stamp_load(kv));
     TRY(kv_wanted_settle_limit(kv));
     TRY(kv_readers_init(kv));
     kv_docs_init(kv);
@@ -263,6 +274,7 @@ static struct kv *kv_new(const struct kv_config *config)
     struct kv *kv = calloc(1, sizeof *kv);
     if (!kv) return NULL;
     kv->config = *config;
+    if (!kv->config.verify) kv->config.verify = entry_verify;
     (void)pthread_mutex_init(&kv->counts_lock, NULL);
     (void)pthread_mutex_init(&kv->readers.lock, NULL);
     kv_suspects_init(kv);
@@ -508,7 +520,7 @@ void kv_set_author(struct kv *kv, const struct author_id *author)
     (void)pthread_mutex_lock(&kv->counts_lock);
     kv->config.author = *author;
     (void)pthread_mutex_unlock(&kv->counts_lock);
-    if (load_own_stamp(kv) != HKV_OK) log_warn("kv", "newest stamp of our author: %s", error_last());
+    if (kv_own_stamp_load(kv) != HKV_OK) log_warn("kv", "newest stamp of our author: %s", error_last());
     kv_counts_publish(kv);
 }
 

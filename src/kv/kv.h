@@ -50,13 +50,14 @@ struct kv_config {
     struct author_id author; /* ours; changes with kv_set_author */
     uint64_t cache_bytes;    /* page cache of all connections together */
     uint64_t max_value_bytes;
-    uint64_t disk_bytes;     /* 0: no limit */
-    bool sync_every_commit;  /* HKV_DURABILITY_POWER */
-    struct env *env;         /* clocks and random bytes */
-    const char *vfs;         /* SQLite VFS by name; NULL: the system's files */
-    struct files *files;     /* folder of value files, the caller's; NULL: data_dir/blobs */
-    uint64_t changes_kept;   /* 0: KV_CHANGES_KEPT */
-    uint64_t changes_age_us; /* 0: KV_CHANGES_AGE_US */
+    uint64_t disk_bytes;                           /* 0: no limit */
+    bool sync_every_commit;                        /* HKV_DURABILITY_POWER */
+    struct env *env;                               /* clocks and random bytes */
+    enum hkv_err (*verify)(const struct entry *e); /* of signatures; NULL: entry_verify */
+    const char *vfs;                               /* SQLite VFS by name; NULL: the system's files */
+    struct files *files;                           /* folder of value files, the caller's; NULL: data_dir/blobs */
+    uint64_t changes_kept;                         /* 0: KV_CHANGES_KEPT */
+    uint64_t changes_age_us;                       /* 0: KV_CHANGES_AGE_US */
 };
 
 /* The namespace of the store that is there, whatever config->namespace is. `*named` is false when there is none, also

@@ -43,18 +43,24 @@ static void read_key(sqlite3_stmt *s, struct kv_key_row *out)
     out->expires_us = out->stored.expires_us;
 }
 
-enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out)
+enum hkv_err kv_key_read(struct db *db, struct slice document_key, struct kv_key_row *out)
 {
     sqlite3_stmt *s;
     *out = (struct kv_key_row){0};
-    TRY(db_statement(&kv->db, SQL_KEY_FIND, &s));
+    TRY(db_statement(db, SQL_KEY_FIND, &s));
     db_bind_slice(s, 1, document_key);
-    TRY(db_row(&kv->db, s, &out->exists));
+    TRY(db_row(db, s, &out->exists));
     if (!out->exists) return HKV_OK;
-    bool has_entry = sqlite3_column_type(s, 4) != SQLITE_NULL;
-    if (has_entry) read_key(s, out);
+    if (sqlite3_column_type(s, 4) != SQLITE_NULL) read_key(s, out);
     sqlite3_reset(s);
-    return has_entry ? HKV_OK : error_set(HKV_E_CORRUPT, "%s: the table entry lacks the winner of a key", kv->db_path);
+    return HKV_OK;
+}
+
+enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out)
+{
+    TRY(kv_key_read(&kv->db, document_key, out));
+    if (!out->exists || out->has_top) return HKV_OK;
+    return error_set(HKV_E_CORRUPT, "%s: the table entry lacks the winner of a key", kv->db_path);
 }
 
 static bool winners_equal(const struct kv_winner *a, const struct kv_winner *b)
@@ -118,7 +124,7 @@ static enum hkv_err key_write(struct kv *kv, struct slice document_key, const st
     return db_run(&kv->db, s);
 }
 
-static enum hkv_err key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
+enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
 {
     sqlite3_stmt *s;
     if (row->awaited && (!row->waiting || row->top.value != row->awaited || row->entries == 0))
@@ -277,7 +283,7 @@ enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t e
     if (!replaced) row->entries++;
     TRY(beats_top(kv, row, winner.stamp_us, winner.author, &e->author, &wins));
     if (wins) TRY(set_top(op, e->key, row, &winner, entry, &op->value));
-    return key_save(kv, e->key, row);
+    return kv_key_save(kv, e->key, row);
 }
 
 /* Takes the entry of the current row as winner if it beats the one found so far, whose author is `holder`. */
@@ -339,7 +345,7 @@ enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed,
         TRY(show_nothing(op, removed->key, row));
     else if (row->top_entry == removed->number)
         TRY(show_next(op, removed->key, row));
-    return key_save(kv, removed->key, row);
+    return kv_key_save(kv, removed->key, row);
 }
 
 enum hkv_err kv_shown_arrived(struct kv_op *op)
@@ -359,7 +365,7 @@ enum hkv_err kv_shown_arrived(struct kv_op *op)
         sqlite3_reset(s);
         if (err == HKV_OK) err = kv_key_load(kv, buf_slice(&key), &row);
         if (err == HKV_OK) err = show_top(op, buf_slice(&key), &row, &op->value);
-        if (err == HKV_OK) err = key_save(kv, buf_slice(&key), &row);
+        if (err == HKV_OK) err = kv_key_save(kv, buf_slice(&key), &row);
     }
     buf_fini(&key);
     return err;
@@ -390,7 +396,7 @@ static enum hkv_err set_expired(struct kv *kv, struct slice document_key, bool e
     struct kv_cause cause = {.local = author_id_equal(&self, &author)};
     row.expired = expired;
     TRY(announce(kv, &cause, document_key, &old, &row));
-    return key_save(kv, document_key, &row);
+    return kv_key_save(kv, document_key, &row);
 }
 
 /* The clock went back: what expired only by the time it had shown is visible again. */

@@ -3,8 +3,8 @@
  * A file is created, written, synced, closed, renamed to its final name; after that its bytes never change. A name
  * survives power loss once sync_dir() has returned. Names have no slash.
  *
- * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_PERMISSION, HKV_E_NOMEM; the sentence names the file. Any thread; one at a time for each
- * handle. */
+ * Errors: HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_PERMISSION, HKV_E_NOMEM; the sentence names the file. Any thread; one at a
+ * time for each handle. */
 #ifndef HKV_STORE_FILES_H
 #define HKV_STORE_FILES_H
 
@@ -42,6 +42,9 @@ struct files {
 
 /* Makes a folder of the system, mode 0700; fine when it is there. Errors: HKV_E_DISK, HKV_E_DISK_FULL. */
 HKV_CHECK enum hkv_err files_make_folder(const char *path);
+
+/* Reads at most `len` bytes from a descriptor of open_fd; fewer only at the end of the file. Errors: HKV_E_DISK. */
+HKV_CHECK enum hkv_err files_read_fd(int fd, uint64_t offset, void *out, size_t len, size_t *got);
 
 /* Closes a descriptor of open_fd. */
 void files_close_fd(int fd);

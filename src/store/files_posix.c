@@ -185,6 +185,19 @@ enum hkv_err files_make_folder(const char *path)
                      strerror(errno));
 }
 
+enum hkv_err files_read_fd(int fd, uint64_t offset, void *out, size_t len, size_t *got)
+{
+    *got = 0;
+    while (*got < len) {
+        ssize_t n = pread(fd, (uint8_t *)out + *got, len - *got, (off_t)(offset + *got));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return error_set(HKV_E_DISK, "a value file cannot be read: %s", strerror(errno));
+        if (n == 0) break;
+        *got += (size_t)n;
+    }
+    return HKV_OK;
+}
+
 void files_close_fd(int fd)
 {
     close(fd);

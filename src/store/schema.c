@@ -30,6 +30,7 @@ static const char content_tables[] =
     "CREATE INDEX value_wanted ON value (next_try_us) WHERE state IN (0, 3);"
     "CREATE INDEX value_bad ON value (since_us) WHERE state = 3;"
     "CREATE INDEX value_too_large ON value (length) WHERE state = 2;"
+    "CREATE INDEX value_file ON value (length) WHERE file > 0;"
     "CREATE INDEX value_freed ON value (freed_us) WHERE refs = 0;"
     "CREATE TABLE change (position INTEGER PRIMARY KEY, key BLOB NOT NULL, kind INTEGER NOT NULL,"
     " stamp_us INTEGER NOT NULL, author INTEGER NOT NULL, peer INTEGER);"

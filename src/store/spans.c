@@ -590,3 +590,73 @@ enum hkv_err spans_change(struct spans *s, struct slice id, int count, const str
     if (count < 0 && r->own.count < SPAN_RUN_MIN) return join_short(s, r);
     return HKV_OK;
 }
+
+/* ------------------------------------------------------------------------------------------------------------ rebuild
+ */
+
+/* The run that is being filled, and the last id that it got. */
+struct filling {
+    struct run *run;
+    struct buf last;
+};
+
+static enum hkv_err rebuild_add(struct spans *s, struct filling *f, struct slice id, const struct fingerprint *print)
+{
+    if (!f->run || f->run->own.count == SPAN_RUN_REBUILT) {
+        if (f->run) {
+            tree_link(s, f->run);
+            TRY(row_put(s, f->run));
+        }
+        struct slice first = f->run ? separator(buf_slice(&f->last), id) : (struct slice){0};
+        f->run = run_new(s, first, &(struct span_sum){0});
+        if (!f->run) return error_set(HKV_E_NOMEM, "rebuilding the fingerprint tree");
+    }
+    f->run->own.count++;
+    fingerprint_xor(&f->run->own.xor, print);
+    return buf_assign(&f->last, id);
+}
+
+static enum hkv_err rebuild_runs(struct spans *s, struct filling *f)
+{
+    sqlite3_stmt *q;
+    struct buf id = {0};
+    enum hkv_err err = HKV_OK;
+    TRY(entries_scan(s->db, SQL_ENTRY_PRINTS, (struct slice){0}, &q));
+    for (bool found; err == HKV_OK;) {
+        struct entry_row row;
+        struct fingerprint print;
+        err = db_row(s->db, q, &found);
+        if (err != HKV_OK || !found) break;
+        err = read_print(s, q, &row, &print);
+        if (err == HKV_OK) err = entries_id(&id, &row.author, row.key);
+        if (err == HKV_OK) err = rebuild_add(s, f, buf_slice(&id), &print);
+    }
+    sqlite3_reset(q);
+    buf_fini(&id);
+    if (err != HKV_OK || !f->run) return err;
+    tree_link(s, f->run);
+    return row_put(s, f->run);
+}
+
+enum hkv_err spans_rebuild(struct db *db, const struct namespace_id *namespace, struct spans **out)
+{
+    sqlite3_stmt *q;
+    struct filling f = {0};
+    TRY(db_statement(db, SQL_SPAN_CLEAR, &q));
+    TRY(db_run(db, q));
+    struct spans *s = calloc(1, sizeof *s);
+    if (!s) return error_set(HKV_E_NOMEM, "rebuilding the fingerprint tree");
+    s->db = db;
+    s->namespace = *namespace;
+    s->seed = 0x9e3779b9;
+    enum hkv_err err = rebuild_runs(s, &f);
+    if (f.run && !f.run->linked) free(f.run);
+    buf_fini(&f.last);
+    if (err == HKV_OK) err = first_run(s);
+    if (err != HKV_OK) {
+        spans_free(s);
+        return err;
+    }
+    *out = s;
+    return HKV_OK;
+}

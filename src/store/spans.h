@@ -28,9 +28,10 @@
 #include "base/ids.h"
 #include "store/db.h"
 
-#define SPAN_RUN_MIN    64
-#define SPAN_RUN_MAX    192
-#define SPAN_RUN_JOINED 160 /* most entries of a run made by joining two */
+#define SPAN_RUN_MIN     64
+#define SPAN_RUN_MAX     192
+#define SPAN_RUN_JOINED  160 /* most entries of a run made by joining two */
+#define SPAN_RUN_REBUILT 128
 
 struct spans;
 
@@ -42,6 +43,10 @@ struct span_sum {
 /* Reads the runs. `db` stays the caller's and open. */
 HKV_CHECK enum hkv_err spans_open(struct db *db, const struct namespace_id *namespace, struct spans **out);
 void spans_free(struct spans *s);
+
+/* Makes the runs and their rows anew from the table `entry`, inside a transaction of the caller's. For a store whose
+ * table `span` is damaged: it reads every entry once. */
+HKV_CHECK enum hkv_err spans_rebuild(struct db *db, const struct namespace_id *namespace, struct spans **out);
 
 /* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the table `entry`.
  */

@@ -58,6 +58,8 @@
     X(ENTRY_LAST,                                                                                                      \
       "SELECT " SQL_ENTRY_COLUMNS " FROM party p CROSS JOIN place l ON l.author = p.number " SQL_ENTRY_TABLES          \
       "WHERE p.id = ?1 AND l.key < ?2 ORDER BY l.key DESC LIMIT 1")                                                    \
+    X(ENTRY_CHECK,                                                                                                     \
+      "SELECT " SQL_ENTRY_COLUMNS ", e.author = l.author FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)     \
     X(PLACE_ADD, "INSERT INTO place (author, key, entry) VALUES (?1, ?2, ?3)")                                         \
     X(PLACE_REMOVE, "DELETE FROM place WHERE author = (SELECT number FROM party WHERE id = ?1) AND key = ?2")          \
     X(PLACE_SCAN, "SELECT p.id, l.key FROM " SQL_PLACES_FROM SQL_PLACES_ORDER)                                         \
@@ -69,6 +71,9 @@
     X(SPAN_LIST, "SELECT first, count, fingerprints FROM span ORDER BY first")                                         \
     X(SPAN_PUT, "INSERT INTO span (first, count, fingerprints) VALUES (?1, ?2, ?3) "                                   \
                 "ON CONFLICT DO UPDATE SET count = ?2, fingerprints = ?3")                                             \
+    X(SPAN_AT, "SELECT first, count, fingerprints FROM span WHERE first <= ?1 ORDER BY first DESC LIMIT 1")            \
+    X(SPAN_AFTER, "SELECT first FROM span WHERE first > ?1 ORDER BY first LIMIT 1")                                    \
+    X(SPAN_CLEAR, "DELETE FROM span")                                                                                  \
     X(SPAN_REMOVE, "DELETE FROM span WHERE first = ?1")                                                                \
     /* keys */                                                                                                         \
     X(KEY_FIND, "SELECT k.entry, k.others, k.kind, k.expires_us, e.stamp_us, e.author, e.value, w.value, w.shown_us, " \
@@ -77,6 +82,7 @@
     X(KEY_ADD, "INSERT INTO key (key, entry, others, kind, expires_us) VALUES (?1, ?2, ?3, ?4, ?5)")                   \
     X(KEY_CHANGE, "UPDATE key SET entry = ?2, others = ?3, kind = ?4, expires_us = ?5 WHERE key = ?1")                 \
     X(KEY_REMOVE, "DELETE FROM key WHERE key = ?1")                                                                    \
+    X(KEY_AFTER, "SELECT key FROM key WHERE key > ?1 ORDER BY key LIMIT 1")                                            \
     X(KEY_EXPIRING, "SELECT key, expires_us FROM key WHERE expires_us > 0 AND kind = 0 ORDER BY expires_us LIMIT 1")   \
     X(KEY_EXPIRED_LAST, "SELECT key, expires_us FROM key WHERE kind = 3 ORDER BY expires_us DESC LIMIT 1")             \
     X(KEY_TOP, "SELECT e.stamp_us, p.id FROM key k CROSS JOIN entry e ON e.number = k.entry "                          \
@@ -99,6 +105,8 @@
     /* values */                                                                                                       \
     X(VALUE_FIND, "SELECT " SQL_VALUE_COLUMNS " FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2")              \
     X(VALUE_GET, "SELECT " SQL_VALUE_COLUMNS " FROM value WHERE id = ?1")                                              \
+    X(VALUE_SCAN, "SELECT " SQL_VALUE_COLUMNS ", bytes FROM value WHERE id >= ?1 ORDER BY id")                         \
+    X(VALUE_LABEL, "UPDATE value SET length = ?2, kind = ?3, skip = ?4, expires_us = ?5 WHERE id = ?1")                \
     X(VALUE_OPEN, "SELECT length, state, file, outboard, bytes FROM value WHERE " SQL_HASH_PREFIX " = ?1 "             \
                   "AND hash = ?2")                                                                                     \
     X(VALUE_ADD, "INSERT INTO value (id, hash, length, refs, state, kind, skip, expires_us, freed_us, next_try_us, "   \
@@ -130,6 +138,32 @@
                        "WHERE state = 3")                                                                              \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2 AND file = ?3")               \
+    /* what a check adds up and a rebuild puts right; each reads a whole table once */                                 \
+    X(SUM_ENTRY_REFS, "SELECT value FROM entry WHERE value >= ?1 AND value < ?2")                                      \
+    X(SUM_KEY_REFS, "SELECT e.value FROM key k CROSS JOIN entry e ON e.number = k.entry LEFT JOIN waiting w "          \
+                    "ON w.value = e.value AND w.key = k.key WHERE w.value IS NULL AND e.value >= ?1 AND e.value < ?2") \
+    X(SUM_WAITING_REFS, "SELECT shown_value FROM waiting WHERE shown_value >= ?1 AND shown_value < ?2")                \
+    X(SUM_REFS, "SELECT id, refs, state, freed_us IS NOT NULL FROM value WHERE id >= ?1 AND id < ?2 ORDER BY id")      \
+    X(SUM_KEYS, "SELECT total(kind = 0 AND key >= x'01'), total(kind = 1 AND key >= x'01'), total(others + 1) "        \
+                "FROM key")                                                                                            \
+    X(SUM_VALUES, "SELECT (SELECT count(*) FROM value WHERE state IN (0, 3) AND state = 0), "                          \
+                  "(SELECT count(*) FROM value WHERE state = 2), (SELECT count(*) FROM value WHERE state = 3), "       \
+                  "(SELECT total(length) FROM value WHERE file > 0), (SELECT count(*) FROM refused), "                 \
+                  "(SELECT coalesce(max(position), 0) FROM change), (SELECT total(count) FROM span)")                  \
+    X(SUM_ASTRAY, "SELECT abs((SELECT count(*) FROM entry) - (SELECT count(*) FROM place)) + "                         \
+                  "(SELECT count(*) FROM waiting w WHERE NOT EXISTS (SELECT 1 FROM key k CROSS JOIN entry e "          \
+                  "ON e.number = k.entry WHERE k.key = w.key AND e.value = w.value))")                                 \
+    X(MEND_STATES, "UPDATE value SET state = (bytes IS NOT NULL OR file > 0) WHERE state NOT IN (0, 1, 2, 3)")         \
+    X(MEND_CONSTANTS, "DELETE FROM value WHERE id < 3")                                                                \
+    X(MEND_VALUES, "DELETE FROM value WHERE length(hash) <> 32")                                                       \
+    X(MEND_ENTRIES_BARE, "DELETE FROM entry WHERE value NOT IN (SELECT id FROM value)")                                \
+    X(MEND_PLACES, "DELETE FROM place WHERE entry NOT IN (SELECT number FROM entry) "                                  \
+                   "OR author NOT IN (SELECT number FROM party)")                                                      \
+    X(MEND_ENTRIES, "DELETE FROM entry WHERE number NOT IN (SELECT entry FROM place)")                                 \
+    X(MEND_AUTHORS, "UPDATE entry SET author = l.author FROM place l WHERE l.entry = entry.number "                    \
+                    "AND l.author <> entry.author")                                                                    \
+    X(MEND_WAITING, "DELETE FROM waiting WHERE NOT EXISTS (SELECT 1 FROM key k CROSS JOIN entry e "                    \
+                    "ON e.number = k.entry WHERE k.key = waiting.key AND e.value = waiting.value)")                    \
     /* changes, refused */                                                                                             \
     X(CHANGE_ADD, "INSERT INTO change (position, key, kind, stamp_us, author, peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")  \
     X(CHANGE_TRIM, "DELETE FROM change WHERE position < ?1")                                                           \

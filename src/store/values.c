@@ -62,10 +62,8 @@ enum hkv_err values_fill(struct db *db, const struct value_row *row, const struc
     return db_run(db, s);
 }
 
-static enum hkv_err read_row(struct db *db, sqlite3_stmt *s, struct value_row *out, bool *found)
+enum hkv_err values_read(struct db *db, sqlite3_stmt *s, struct value_row *out)
 {
-    TRY(db_row(db, s, found));
-    if (!*found) return HKV_OK;
     *out = (struct value_row){
         .id = db_column_u64(s, 0),
         .length = db_column_u64(s, 2),
@@ -76,9 +74,23 @@ static enum hkv_err read_row(struct db *db, sqlite3_stmt *s, struct value_row *o
         .expires_us = db_column_u64(s, 7),
         .file = db_column_u64(s, 8),
     };
-    enum hkv_err err = db_column_id(db, s, 1, out->hash.bytes);
+    return db_column_id(db, s, 1, out->hash.bytes);
+}
+
+static enum hkv_err read_row(struct db *db, sqlite3_stmt *s, struct value_row *out, bool *found)
+{
+    TRY(db_row(db, s, found));
+    if (!*found) return HKV_OK;
+    enum hkv_err err = values_read(db, s, out);
     sqlite3_reset(s);
     return err;
+}
+
+enum hkv_err values_scan(struct db *db, uint64_t from, sqlite3_stmt **out)
+{
+    TRY(db_statement(db, SQL_VALUE_SCAN, out));
+    db_bind_u64(*out, 1, from);
+    return HKV_OK;
 }
 
 enum hkv_err values_find(struct db *db, const struct hash *hash, struct value_row *out, bool *found)
@@ -104,6 +116,18 @@ enum hkv_err values_set_refs(struct db *db, uint64_t id, int64_t refs, uint64_t 
     db_bind_u64(s, 1, id);
     sqlite3_bind_int64(s, 2, refs);
     bind_u64_or_null(s, 3, freed_us, refs == 0);
+    return db_run(db, s);
+}
+
+enum hkv_err values_set_label(struct db *db, const struct value_row *row)
+{
+    sqlite3_stmt *s;
+    TRY(db_statement(db, SQL_VALUE_LABEL, &s));
+    db_bind_u64(s, 1, row->id);
+    db_bind_u64(s, 2, row->length);
+    sqlite3_bind_int(s, 3, row->kind);
+    db_bind_u64(s, 4, row->skip);
+    bind_u64_or_null(s, 5, row->expires_us, row->expires_us != 0);
     return db_run(db, s);
 }
 

@@ -74,6 +74,12 @@ HKV_CHECK enum hkv_err values_create_constants(struct db *db);
 HKV_CHECK enum hkv_err values_find(struct db *db, const struct hash *hash, struct value_row *out, bool *found);
 HKV_CHECK enum hkv_err values_get(struct db *db, uint64_t id, struct value_row *out, bool *found);
 
+/* The statement that yields the rows from number `from` on, stepped with db_row and read with values_read. The column
+ * VALUE_SCAN_BYTES has the bytes of those without a file. */
+#define VALUE_SCAN_BYTES 9
+HKV_CHECK enum hkv_err values_scan(struct db *db, uint64_t from, sqlite3_stmt **out);
+HKV_CHECK enum hkv_err values_read(struct db *db, sqlite3_stmt *s, struct value_row *out);
+
 HKV_CHECK enum hkv_err values_add(struct db *db, const struct value_row *row, const struct value_body *body);
 
 /* A missing row becomes the present one `row`, with its references. */
@@ -81,6 +87,9 @@ HKV_CHECK enum hkv_err values_fill(struct db *db, const struct value_row *row, c
 
 /* Sets the references, and when they became 0. */
 HKV_CHECK enum hkv_err values_set_refs(struct db *db, uint64_t id, int64_t refs, uint64_t freed_us);
+
+/* Writes anew what the row tells about its content: length, kind, skip, expires_us. */
+HKV_CHECK enum hkv_err values_set_label(struct db *db, const struct value_row *row);
 
 /* A present row becomes a bad one, wanted from `next_try_us` on (0: never); a bad row becomes the present one it was.
  */

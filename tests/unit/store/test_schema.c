@@ -98,7 +98,7 @@ static void no_statement_of_a_single_row_walks_a_table(void **state)
     (void)state;
     struct db db;
     bool created;
-    static const char *const walks[] = {"PEER_LIST", "SPAN_LIST", "REFUSED_LIST"};
+    static const char *const walks[] = {"PEER_LIST", "SPAN_LIST", "REFUSED_LIST", "SPAN_CLEAR", "VALUE_SCAN"};
     static const struct {
         const char *name;
         const char *text;
@@ -111,13 +111,14 @@ static void no_statement_of_a_single_row_walks_a_table(void **state)
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         sqlite3_stmt *s = NULL;
         char *text = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", all[i].text);
-        bool may_walk = false;
+        /* A check and a rebuild look at everything. */
+        bool may_walk = strncmp(all[i].name, "SUM_", 4) == 0 || strncmp(all[i].name, "MEND_", 5) == 0;
         for (size_t j = 0; j < sizeof walks / sizeof walks[0]; j++) may_walk |= strcmp(walks[j], all[i].name) == 0;
         assert_int_equal(sqlite3_prepare_v2(db.handle, text, -1, &s, NULL), SQLITE_OK);
         while (s && sqlite3_step(s) == SQLITE_ROW) {
             const char *plan = (const char *)sqlite3_column_text(s, 3);
             bool range = strstr(plan, "(rowid<?)") || strstr(plan, "(rowid>?)");
-            if (range && strncmp(all[i].name, "CHANGE_", 7) != 0) fail_msg("%s: %s", all[i].name, plan);
+            if (range && strncmp(all[i].name, "CHANGE_", 7) != 0 && !may_walk) fail_msg("%s: %s", all[i].name, plan);
             bool walk = strncmp(plan, "SCAN", 4) == 0 && !strstr(plan, "USING INDEX") &&
                         !strstr(plan, "USING COVERING") && !strstr(plan, "subquery");
             if ((walk || strstr(plan, "TEMP B-TREE")) && !may_walk) fail_msg("%s: %s", all[i].name, plan);
