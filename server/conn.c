@@ -328,14 +328,14 @@ static void pump(struct conn *conn)
     if (conn->ended && conn->pending_count == 0 && conn_out_bytes(conn) == 0) conn_close(conn);
 }
 
-static enum hkv_err start_watch(struct rpc_stream *stream, const char *prefix, size_t prefix_bytes, unsigned *number,
+static enum hkv_err start_watch(struct rpc_stream *stream, const struct hkv_watch_options *options, unsigned *number,
                                 const char **why)
 {
     struct conn *conn = (struct conn *)(void *)((char *)stream - offsetof(struct conn, stream));
     *why = "a connection has at most 64 watches; open another connection";
     if (conn->watch_count == CONN_WATCHES_MAX) return HKV_E_LIMIT;
-    enum hkv_err err = watch_new(conn, &conn->service->rpc, conn->watch_count + 1, prefix, prefix_bytes,
-                                 &conn->watches[conn->watch_count]);
+    enum hkv_err err =
+        watch_new(conn, &conn->service->rpc, conn->watch_count + 1, options, &conn->watches[conn->watch_count]);
     if (err == HKV_OK) *number = ++conn->watch_count;
     *why = hkv_last_error();
     return err;

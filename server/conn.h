@@ -8,9 +8,8 @@
  * more than CONN_OUT_MAX waits, nothing more is read or begun; a client that takes nothing for CONN_STALL_MS is
  * disconnected.
  *
- * Watches: events come from a thread of the store into a bounded queue per watch. A full queue drops events and says so
- * with an event of type OVERRUN. Watches live as long as the connection; the end of the client's sending side ends
- * both. */
+ * Watches: events come through a feed each (feed.h), and wait there and in the store's change log while the client does
+ * not read. Watches live as long as the connection; the end of the client's sending side ends both. */
 #ifndef SERVER_CONN_H
 #define SERVER_CONN_H
 
@@ -20,8 +19,6 @@
 #define CONN_OUT_MAX     ((size_t)4 << 20) /* bytes */
 #define CONN_STALL_MS    60000
 #define CONN_WATCHES_MAX 64
-#define WATCH_EVENTS_MAX 8192
-#define WATCH_BYTES_MAX  ((size_t)4 << 20)
 
 struct watch;
 
@@ -45,14 +42,14 @@ size_t conn_out_bytes(const struct conn *conn);
 
 /* ------------------------------------------------------------------------------------------------ watch.c */
 
-/* Starts the watch with this number. Errors: as hkv_watch. */
-enum hkv_err watch_new(struct conn *conn, struct rpc *rpc, unsigned number, const char *prefix, size_t prefix_bytes,
+/* Starts the watch with this number. Errors: as hkv_watch_with. */
+enum hkv_err watch_new(struct conn *conn, struct rpc *rpc, unsigned number, const struct hkv_watch_options *options,
                        struct watch **out);
 
 /* Writes waiting events while the connection takes them. */
 void watch_flush(struct watch *watch);
 
-/* Ends the watch; frees it when its queue has come to rest. */
+/* Ends the watch and frees it. */
 void watch_close(struct watch *watch);
 
 #endif

@@ -6,8 +6,9 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#define RPC_PATH   "/rpc"
-#define VALUE_PATH "/value/"
+#define RPC_PATH    "/rpc"
+#define VALUE_PATH  "/value/"
+#define EVENTS_PATH "/events"
 
 /* ------------------------------------------------------------------------------------------------ answers */
 
@@ -183,8 +184,13 @@ static struct http_request *request_new(struct http *http, struct MHD_Connection
         post->base = (struct http_request){.handle = handle_post, .ended = post_ended};
         return &post->base;
     }
+    if (strcmp(path, EVENTS_PATH) == 0) {
+        if (strcmp(method, MHD_HTTP_METHOD_GET) != 0)
+            return refusal_new(MHD_HTTP_BAD_REQUEST, "/events is read by GET");
+        return http_events_new(http);
+    }
     if (strncmp(path, VALUE_PATH, strlen(VALUE_PATH)) != 0)
-        return refusal_new(MHD_HTTP_NOT_FOUND, "there is POST /rpc, and GET, HEAD and PUT /value/<key>");
+        return refusal_new(MHD_HTTP_NOT_FOUND, "there is POST /rpc, GET, HEAD and PUT /value/<key>, and GET /events");
     const char *key = path + strlen(VALUE_PATH);
     if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0 &&
         strcmp(method, MHD_HTTP_METHOD_PUT) != 0)

@@ -1,9 +1,10 @@
-/* HTTP on the same socket: POST /rpc, and GET, HEAD and PUT /value/<key>. libmicrohttpd parses and writes; it never has
- * a thread and never waits: its epoll descriptor is polled by the loop, and a connection is suspended while something
- * else works for it.
+/* HTTP on the same socket: POST /rpc, GET, HEAD and PUT /value/<key>, GET /events. libmicrohttpd parses and writes; it
+ * never has a thread and never waits: its epoll descriptor is polled by the loop, and a connection is suspended while
+ * something else works for it.
  *
  *   POST /rpc      body ≤ RPC_REQUEST_MAX ─▶ rpc.c ─▶ 200 with the reply, 204 when there is none
  *   /value/<key>   http_value.c
+ *   /events        http_events.c
  *
  * Errors carry a JSON-RPC error object: {"error": {"code", "message", "data"}}. */
 #ifndef SERVER_HTTP_H
@@ -16,8 +17,11 @@
 #define HTTP_IDLE_S           60    /* a connection without progress is closed */
 #define HTTP_CONNECTION_BYTES 32768 /* memory of a connection for headers */
 #define HTTP_TRANSFERS_MAX    16    /* uploads and downloads at once, a thread each */
+#define HTTP_STREAMS_MAX      64    /* event streams */
+#define HTTP_KEEP_ALIVE_MS    15000 /* an event stream is never silent for much longer */
 
 struct transfer;
+struct stream;
 
 struct http {
     struct service *service;
@@ -28,6 +32,8 @@ struct http {
     unsigned handles_open;
     struct transfer *transfers;
     size_t transfer_count;
+    struct stream *streams;
+    size_t stream_count;
 };
 
 /* 0, or a negative libuv error. */
@@ -40,10 +46,17 @@ bool http_add(struct http *http, int fd);
 void http_cut_transfers(struct http *http);
 size_t http_transfer_count(const struct http *http);
 
+/* Ends every event stream. Before the store is closed. */
+void http_end_events(struct http *http);
+
+/* Shows quiet event streams that the server lives, and finds out which of their clients do. */
+void http_sweep_events(struct http *http, uint64_t now_ms);
+
 /* Closes all connections. Nothing may be suspended any more. */
 void http_free(struct http *http);
 
-/* ------------------------------------------------------------------------------------------------ for http_value.c */
+/* ------------------------------------------------------------------------------------------------ for http_value.c and
+ * http_events.c */
 
 /* What handles one request from its headers to its end. `handle` is called as libmicrohttpd calls a handler. */
 struct http_request {
@@ -56,6 +69,9 @@ struct http_request {
 /* `path` is the percent-encoded key. NULL: out of memory, or with `fault` set the rule that the request breaks. */
 struct http_request *http_value_new(struct http *http, struct MHD_Connection *connection, const char *path,
                                     const char *method, const char **fault);
+
+/* An event stream. NULL: out of memory. */
+struct http_request *http_events_new(struct http *http);
 
 /* Answers with a JSON text (taken). */
 enum MHD_Result http_answer(struct MHD_Connection *connection, unsigned status, struct text *body);

@@ -56,7 +56,7 @@ struct rpc_request;
 /* Where kv.watch puts its events: a newline connection. */
 struct rpc_stream {
     /* Starts a watch; its number, or an error and `why`. */
-    enum hkv_err (*watch)(struct rpc_stream *stream, const char *prefix, size_t prefix_bytes, unsigned *number,
+    enum hkv_err (*watch)(struct rpc_stream *stream, const struct hkv_watch_options *options, unsigned *number,
                           const char **why);
 };
 

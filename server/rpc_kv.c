@@ -259,18 +259,20 @@ void rpc_kv_watch(struct rpc_call *call)
         rpc_call_fail(
             call, RPC_INVALID_REQUEST, NULL,
             "kv.watch is a stream: call it on a newline-delimited connection to this socket; POST /rpc cannot "
-            "carry it (/events is to be its HTTP form)");
+            "carry it, GET /events is its HTTP form");
         return;
     }
     if (request->is_batch) {
         rpc_call_fail(call, RPC_INVALID_REQUEST, NULL, "kv.watch is a stream: call it outside of a batch");
         return;
     }
-    size_t prefix_bytes;
-    const char *prefix = rpc_param_string(call, "prefix", &prefix_bytes);
+    struct hkv_watch_options options = {.list = rpc_param_boolean(call, "list")};
+    struct hkv_position from;
+    options.prefix = rpc_param_string(call, "prefix", &options.prefix_bytes);
+    if (rpc_param_position(call, "from", &from)) options.from = &from;
     unsigned number = 0;
     const char *why = "";
-    enum hkv_err err = request->stream->watch(request->stream, prefix, prefix_bytes, &number, &why);
+    enum hkv_err err = request->stream->watch(request->stream, &options, &number, &why);
     if (err != HKV_OK)
         rpc_call_fail_store(call, err, why);
     else

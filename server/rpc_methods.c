@@ -38,7 +38,11 @@ static const struct rpc_param list_params[] = {
     INTEGER("limit", 1, HKV_LIST_KEYS_MAX),
     OPTIONAL_STRING("cursor"),
 };
-static const struct rpc_param watch_params[] = {OPTIONAL_STRING("prefix")};
+static const struct rpc_param watch_params[] = {
+    OPTIONAL_STRING("prefix"),
+    {.name = "from", .type = RPC_TYPE_POSITION},
+    {.name = "list", .type = RPC_TYPE_BOOLEAN},
+};
 static const struct rpc_param peer_params[] = {STRING("peer")};
 static const struct rpc_param sync_params[] = {INTEGER("timeout_ms", 0, TIMEOUT_MS_MAX)};
 static const struct rpc_param wait_params[] = {

@@ -8,6 +8,8 @@ static const char *const type_rules[] = {
     [RPC_TYPE_STRING] = "must be a string",
     [RPC_TYPE_BASE64] = "must be a string of base64 (RFC 4648, with padding)",
     [RPC_TYPE_INTEGER] = "must be an integer",
+    [RPC_TYPE_BOOLEAN] = "must be true or false",
+    [RPC_TYPE_POSITION] = "must be a position `<16 hex digits of the epoch>-<number>`, as an event gave it",
     [RPC_TYPE_VERSION] = "must be a version `<stamp_us>-<author hex>`, or null when the key must be absent",
     [RPC_TYPE_STRINGS] = "must be an array of strings",
     [RPC_TYPE_CHOICE] = "must be a string",
@@ -28,6 +30,14 @@ static bool check_version(struct rpc_call *call, const struct rpc_param *param, 
     if (!text || strlen(text) != json_string_length(value) || hkv_version_parse(text, &version) != HKV_OK)
         return fail(call, param, type_rules[RPC_TYPE_VERSION]);
     return true;
+}
+
+static bool check_position(struct rpc_call *call, const struct rpc_param *param, const json_t *value)
+{
+    struct hkv_position position;
+    const char *text = json_string_value(value);
+    if (text && strlen(text) == json_string_length(value) && hkv_position_parse(text, &position) == HKV_OK) return true;
+    return fail(call, param, type_rules[RPC_TYPE_POSITION]);
 }
 
 static bool check_strings(struct rpc_call *call, const struct rpc_param *param, const json_t *value)
@@ -69,6 +79,10 @@ static bool check_one(struct rpc_call *call, const struct rpc_param *param, cons
         rpc_call_fail(call, RPC_INVALID_PARAMS, param->name, "%s: parameter '%s' must be from %" PRId64 " to %" PRId64,
                       call->method->name, param->name, param->min, param->max);
         return false;
+    case RPC_TYPE_BOOLEAN:
+        return json_is_boolean(value) || fail(call, param, type_rules[RPC_TYPE_BOOLEAN]);
+    case RPC_TYPE_POSITION:
+        return check_position(call, param, value);
     case RPC_TYPE_VERSION:
         return check_version(call, param, value);
     case RPC_TYPE_STRINGS:
@@ -153,6 +167,17 @@ const char *rpc_param_string(const struct rpc_call *call, const char *name, size
     const json_t *value = json_object_get(call->params, name);
     *len = value ? json_string_length(value) : 0;
     return value ? json_string_value(value) : "";
+}
+
+bool rpc_param_boolean(const struct rpc_call *call, const char *name)
+{
+    return json_is_true(json_object_get(call->params, name));
+}
+
+bool rpc_param_position(const struct rpc_call *call, const char *name, struct hkv_position *out)
+{
+    const char *text = json_string_value(json_object_get(call->params, name));
+    return text && hkv_position_parse(text, out) == HKV_OK;
 }
 
 int64_t rpc_param_integer(const struct rpc_call *call, const char *name, int64_t absent)

@@ -10,9 +10,11 @@ enum rpc_type {
     RPC_TYPE_STRING,
     RPC_TYPE_BASE64,
     RPC_TYPE_INTEGER,
-    RPC_TYPE_VERSION, /* `<stamp_us>-<author hex>` or null: must be absent */
-    RPC_TYPE_STRINGS, /* array of at most `max` strings */
-    RPC_TYPE_CHOICE,  /* one of `choices`, separated by '|' */
+    RPC_TYPE_BOOLEAN,
+    RPC_TYPE_POSITION, /* `<epoch, 16 hex digits>-<number>` */
+    RPC_TYPE_VERSION,  /* `<stamp_us>-<author hex>` or null: must be absent */
+    RPC_TYPE_STRINGS,  /* array of at most `max` strings */
+    RPC_TYPE_CHOICE,   /* one of `choices`, separated by '|' */
 };
 
 struct rpc_param {
@@ -31,6 +33,12 @@ bool rpc_param_given(const struct rpc_call *call, const char *name);
 
 /* The string's bytes; "" with length 0 when absent. */
 const char *rpc_param_string(const struct rpc_call *call, const char *name, size_t *len);
+
+/* False when absent. */
+bool rpc_param_boolean(const struct rpc_call *call, const char *name);
+
+/* False when absent; *out is unchanged then. */
+bool rpc_param_position(const struct rpc_call *call, const char *name, struct hkv_position *out);
 
 int64_t rpc_param_integer(const struct rpc_call *call, const char *name, int64_t absent);
 

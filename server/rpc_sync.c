@@ -107,7 +107,6 @@ static bool set_counts(json_t *object, const struct hkv_status *status)
         {"wal_bytes", status->wal_bytes},
         {"wal_overruns", status->wal_overruns},
         {"stamp_ahead_us", status->stamp_ahead_us},
-        {"position", status->position.number},
         {"sessions_ok", status->sessions_ok},
         {"sessions_failed", status->sessions_failed},
     };
@@ -122,11 +121,14 @@ enum hkv_err rpc_kv_status(struct rpc_call *call)
     enum hkv_err err = hkv_status(call->request->rpc->store, &status);
     if (err != HKV_OK) return err;
     json_t *peers;
+    char position[HKV_POSITION_TEXT_BYTES];
+    hkv_position_format(&status.position, position);
     err = peers_json(call->request->rpc->store, &peers);
     if (err != HKV_OK) return err;
-    json_t *result = json_pack("{s:b, s:o, s:s, s:s, s:b, s:o}", "healthy", status.healthy, "conditions",
-                               rpc_json_conditions(&status), "values_error", status.values_error, "fingerprint",
-                               status.fingerprint, "single_node", status.single_node, "peers", peers);
+    json_t *result =
+        json_pack("{s:b, s:o, s:s, s:s, s:s, s:b, s:o}", "healthy", status.healthy, "conditions",
+                  rpc_json_conditions(&status), "values_error", status.values_error, "fingerprint", status.fingerprint,
+                  "position", position, "single_node", status.single_node, "peers", peers);
     if (result && !set_counts(result, &status)) {
         json_decref(result);
         result = NULL;

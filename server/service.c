@@ -127,6 +127,7 @@ static void on_sweep(uv_timer_t *timer)
     struct service *service = timer->data;
     uint64_t now_ms = uv_now(service->loop);
     conn_sweep(service, now_ms);
+    http_sweep_events(service->http, now_ms);
     for (struct undecided *undecided = service->undecided, *next; undecided; undecided = next) {
         next = undecided->next;
         if (now_ms - undecided->since_ms >= UNDECIDED_MS) undecided_drop(undecided);
@@ -177,6 +178,7 @@ void service_stop(struct service *service)
         next = conn_next(conn);
         conn_stop(conn);
     }
+    http_end_events(service->http);
     http_cut_transfers(service->http);
     while (service->tasks.working > 0 || http_transfer_count(service->http) > 0) uv_run(service->loop, UV_RUN_ONCE);
 

@@ -1,6 +1,6 @@
 /* The running service: one loop thread that owns the listening socket, the connections and the HTTP server.
  *
- *   rpc.sock ─accept─▶ first byte ── 'A'..'Z' ──▶ http.c   POST /rpc, GET and PUT /value/<key>   (libmicrohttpd)
+ *   rpc.sock ─accept─▶ first byte ── 'A'..'Z' ──▶ http.c   POST /rpc, /value/<key>, /events   (libmicrohttpd)
  *                          └──────── other ─────▶ conn.c   newline-delimited JSON-RPC
  *
  * Stopping, in order: no new connections, nothing new is read; uploads and downloads are cut; what is on workers ends;

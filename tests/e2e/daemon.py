@@ -132,8 +132,17 @@ class Daemon:
         command = [program, "--socket-dir", self.socket_dir, "--port", "0", "--bind-ipv4", "127.0.0.1", "--bind-ipv6", "", *flags]
         if data_dir:
             command += ["--data-dir", os.path.join(self.folder, "data")]
-        with open(self.log_path, "w") as log:
-            self.process = subprocess.Popen(command, stderr=log, stdout=log, env=environment or clean_environment())
+        self.command, self.environment = command, environment or clean_environment()
+        self.start()
+
+    def start(self):
+        with open(self.log_path, "a") as log:
+            self.process = subprocess.Popen(self.command, stderr=log, stdout=log, env=self.environment)
+
+    def kill_and_start(self):
+        equal(self.stop(signal.SIGKILL), -signal.SIGKILL, "killed")
+        self.start()
+        eventually("the daemon serves again", self.serves)
 
     def __enter__(self):
         try:

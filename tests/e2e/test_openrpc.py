@@ -89,7 +89,7 @@ def examples(connection):
         "kv.list": [{}, {"prefix": "shape/"}, {"prefix": "shape/", "limit": 1}, {"prefix": "none/"}],
         "kv.list_keys": [{}, {"prefix": "shape/", "limit": 1}],
         "kv.history": [{"key": KEY}, {"key": "shape/never-written"}, {"key": "shape/new"}],
-        "kv.watch": [{}, {"prefix": "shape/"}],
+        "kv.watch": [{}, {"prefix": "shape/"}, {"from": "0123456789abcdef-7"}, {"prefix": "shape/", "list": True}],
         "kv.info": [{}, None, []],
         "kv.status": [{}],
         "kv.peers": [{}],

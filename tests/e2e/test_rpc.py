@@ -297,24 +297,6 @@ def test_watches_are_limited_and_end_with_the_connection():
         put(connection, "after-watches", b"1")
 
 
-def test_a_slow_watcher_is_told_that_it_lost_events():
-    with daemon.connect() as slow, daemon.connect() as writing:
-        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.result("kv.watch", {"prefix": "flood/"})
-        key = "flood/" + "k" * 1000
-        lines = b"".join(json.dumps(request("kv.put", i, key=key, value="YQ==")).encode() + b"\n" for i in range(100))
-        for _ in range(140):
-            writing.send(lines)
-            for _ in range(100):
-                check("result" in writing.line(), "a write")
-        kinds = set()
-        while "OVERRUN" not in kinds:
-            kinds.add(slow.line()["params"]["type"])
-        put(writing, "flood/end", b"1")
-        while (event := slow.line()["params"]).get("key") != "flood/end":
-            check(event["type"] in ("PUT_LOCAL", "PROGRESS", "SYNC_STARTED", "SYNC_FINISHED", "OVERRUN"), f"{event}")
-
-
 def test_watch_over_http_is_refused():
     body = json.dumps(request("kv.watch")).encode()
     _, _, reply = connection_http(f"POST /rpc HTTP/1.1\nHost: x\nContent-Length: {len(body)}\n", body)

@@ -44,12 +44,12 @@ static void on_reply(struct rpc_request *request)
     json_decref(reply);
 }
 
-static enum hkv_err on_watch(struct rpc_stream *stream, const char *prefix, size_t prefix_bytes, unsigned *number,
+static enum hkv_err on_watch(struct rpc_stream *stream, const struct hkv_watch_options *options, unsigned *number,
                              const char **why)
 {
     (void)stream;
-    must(prefix != NULL);
-    *number = (unsigned)prefix_bytes;
+    must(options->prefix != NULL);
+    *number = (unsigned)options->prefix_bytes;
     *why = "";
     return HKV_OK;
 }

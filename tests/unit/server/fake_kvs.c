@@ -29,6 +29,9 @@ struct hkv_watch {
     size_t prefix_bytes;
     hkv_event_fn event;
     void *arg;
+    bool list, listing, lost, announce, paused;
+    size_t listed; /* records */
+    uint64_t seen; /* changes */
 };
 
 struct hkv_store {
@@ -37,6 +40,7 @@ struct hkv_store {
     size_t count;
     uint64_t stamp_us;
     uint64_t position;
+    struct hkv_event *log; /* `position` changes, with keys of their own */
     uint64_t max_value_bytes;
     struct hkv_watch *watches[FAKE_WATCHES_MAX];
     char *peers[FAKE_PEERS_MAX];
@@ -119,6 +123,8 @@ void hkv_close(struct hkv_store *store)
     if (!store) return;
     for (size_t i = 0; i < store->count; i++) record_free(&store->records[i]);
     for (size_t i = 0; i < store->peer_count; i++) free(store->peers[i]);
+    for (uint64_t i = 0; i < store->position; i++) free((char *)(uintptr_t)store->log[i].key);
+    free(store->log);
     free(store->records);
     free(store->data_dir);
     pthread_mutex_destroy(&store->lock);
@@ -217,6 +223,9 @@ static enum hkv_err check_key(const char *key, size_t key_bytes)
     return HKV_OK;
 }
 
+static bool fits(const struct hkv_watch *watch, const char *key, size_t key_bytes);
+static void pump(struct hkv_watch *watch);
+
 static bool as_expected(const struct record *record, const struct hkv_write_options *options)
 {
     bool present = record && !record->is_tombstone;
@@ -225,23 +234,31 @@ static bool as_expected(const struct record *record, const struct hkv_write_opti
     return present && memcmp(&record->version, &options->version, sizeof options->version) == 0;
 }
 
-static void deliver(struct hkv_store *store, const struct hkv_event *event)
-{
-    for (size_t i = 0; i < FAKE_WATCHES_MAX; i++) {
-        struct hkv_watch *watch = store->watches[i];
-        if (!watch) continue;
-        if (event->key &&
-            (event->key_bytes < watch->prefix_bytes || memcmp(event->key, watch->prefix, watch->prefix_bytes)))
-            continue;
-        watch->event(watch->arg, event);
-    }
-}
-
 void fake_kvs_emit(struct hkv_store *store, const struct hkv_event *event)
 {
     pthread_mutex_lock(&store->lock);
-    deliver(store, event);
+    for (size_t i = 0; i < FAKE_WATCHES_MAX; i++) {
+        struct hkv_watch *watch = store->watches[i];
+        if (watch && !watch->paused && (!event->key || fits(watch, event->key, event->key_bytes)))
+            watch->event(watch->arg, event);
+    }
     pthread_mutex_unlock(&store->lock);
+}
+
+static void log_change(struct hkv_store *store, const struct record *record)
+{
+    store->log = realloc(store->log, (store->position + 1) * sizeof *store->log);
+    char *key = malloc(record->key_bytes + 1);
+    assert(store->log && key);
+    memcpy(key, record->key, record->key_bytes + 1);
+    struct hkv_event *event = &store->log[store->position++];
+    *event = (struct hkv_event){.type = record->is_tombstone ? HKV_EVENT_DELETE_LOCAL : HKV_EVENT_PUT_LOCAL,
+                                .key = key,
+                                .key_bytes = record->key_bytes,
+                                .version = record->version,
+                                .position = {1, store->position}};
+    for (size_t i = 0; i < FAKE_WATCHES_MAX; i++)
+        if (store->watches[i]) pump(store->watches[i]);
 }
 
 /* Under the lock. `value` NULL: a tombstone. */
@@ -272,11 +289,7 @@ static enum hkv_err write_record(struct hkv_store *store, const char *key, size_
     record->version = next_version(store);
     record->expires_us = options && options->ttl_ms ? record->version.stamp_us + options->ttl_ms * 1000 : 0;
     if (result) result->version = record->version;
-    deliver(store, &(struct hkv_event){.type = value ? HKV_EVENT_PUT_LOCAL : HKV_EVENT_DELETE_LOCAL,
-                                       .key = record->key,
-                                       .key_bytes = key_bytes,
-                                       .version = record->version,
-                                       .position = {1, ++store->position}});
+    log_change(store, record);
     return HKV_OK;
 }
 
@@ -514,27 +527,115 @@ void hkv_position_format(const struct hkv_position *position, char out[HKV_POSIT
                    (unsigned long long)position->number);
 }
 
+enum hkv_err hkv_position_parse(const char *text, struct hkv_position *out)
+{
+    char *end;
+    errno = 0;
+    if (strspn(text, "0123456789abcdef") != 16 || text[16] != '-' || text[17] < '0' || text[17] > '9')
+        return fault(HKV_E_INVALID, "a position is `<epoch>-<number>`");
+    out->epoch = strtoull(text, NULL, 16);
+    out->number = strtoull(text + 17, &end, 10);
+    return errno || *end ? fault(HKV_E_INVALID, "a position is `<epoch>-<number>`") : HKV_OK;
+}
+
+static bool fits(const struct hkv_watch *watch, const char *key, size_t key_bytes)
+{
+    return key_bytes >= watch->prefix_bytes && memcmp(key, watch->prefix, watch->prefix_bytes) == 0;
+}
+
+static void tell_progress(struct hkv_watch *watch)
+{
+    watch->announce = false;
+    watch->event(watch->arg, &(struct hkv_event){.type = HKV_EVENT_PROGRESS, .position = {1, watch->seen}});
+}
+
+/* All keys at once: nothing changes meanwhile under the lock. */
+static void tell_list(struct hkv_watch *watch)
+{
+    const struct hkv_store *store = watch->store;
+    for (; watch->listed < store->count && !watch->paused; watch->listed++) {
+        const struct record *record = &store->records[watch->listed];
+        if (record->is_tombstone || !fits(watch, record->key, record->key_bytes)) continue;
+        watch->event(watch->arg, &(struct hkv_event){.type = HKV_EVENT_LISTED,
+                                                     .key = record->key,
+                                                     .key_bytes = record->key_bytes,
+                                                     .version = record->version});
+    }
+    if (watch->listed < store->count) return;
+    watch->listing = false;
+    watch->seen = store->position;
+}
+
+/* Under the lock. */
+static void pump(struct hkv_watch *watch)
+{
+    struct hkv_store *store = watch->store;
+    if (watch->lost && !watch->paused) {
+        watch->lost = false;
+        watch->listing = watch->list;
+        watch->event(
+            watch->arg,
+            &(struct hkv_event){.type = HKV_EVENT_OVERRUN, .position = {!watch->list, 0}, .first_available = {1, 1}});
+    }
+    if (watch->listing) tell_list(watch);
+    if (watch->announce && !watch->listing && watch->seen == store->position && !watch->paused) tell_progress(watch);
+    while (watch->seen < store->position && !watch->paused) {
+        struct hkv_event event = store->log[watch->seen++];
+        if (fits(watch, event.key, event.key_bytes)) watch->event(watch->arg, &event);
+        if (watch->announce && watch->seen == store->position && !watch->paused) tell_progress(watch);
+    }
+}
+
 enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefix_bytes, hkv_event_fn event, void *arg,
                        struct hkv_watch **out)
 {
+    return hkv_watch_with(store, &(struct hkv_watch_options){.prefix = prefix, .prefix_bytes = prefix_bytes}, event,
+                          arg, out);
+}
+
+enum hkv_err hkv_watch_with(struct hkv_store *store, const struct hkv_watch_options *options, hkv_event_fn event,
+                            void *arg, struct hkv_watch **out)
+{
     enum hkv_err err = injected(store);
-    if (err == HKV_OK && prefix_bytes > HKV_KEY_MAX) err = fault(HKV_E_KEY, "a prefix has at most 1024 bytes");
+    if (err == HKV_OK && options->prefix_bytes > HKV_KEY_MAX) err = fault(HKV_E_KEY, "a prefix has at most 1024 bytes");
     if (err != HKV_OK) return err;
     struct hkv_watch *watch = calloc(1, sizeof *watch);
     assert(watch);
-    *watch = (struct hkv_watch){.store = store, .prefix_bytes = prefix_bytes, .event = event, .arg = arg};
-    if (prefix_bytes) memcpy(watch->prefix, prefix, prefix_bytes);
+    *watch = (struct hkv_watch){.store = store,
+                                .prefix_bytes = options->prefix_bytes,
+                                .event = event,
+                                .arg = arg,
+                                .list = options->list,
+                                .listing = options->list && !options->from,
+                                .announce = true};
+    if (options->prefix_bytes) memcpy(watch->prefix, options->prefix, options->prefix_bytes);
     pthread_mutex_lock(&store->lock);
+    watch->lost = options->from && (options->from->epoch != 1 || options->from->number > store->position);
+    watch->seen = !options->from ? store->position : watch->lost ? 0 : options->from->number;
     size_t at = 0;
     while (at < FAKE_WATCHES_MAX && store->watches[at]) at++;
-    if (at < FAKE_WATCHES_MAX) store->watches[at] = watch;
-    pthread_mutex_unlock(&store->lock);
-    if (at == FAKE_WATCHES_MAX) {
-        free(watch);
-        return fault(HKV_E_LIMIT, "too many watches");
+    if (at < FAKE_WATCHES_MAX) {
+        store->watches[at] = watch;
+        *out = watch;
+        pump(watch);
     }
-    *out = watch;
-    return HKV_OK;
+    pthread_mutex_unlock(&store->lock);
+    if (at < FAKE_WATCHES_MAX) return HKV_OK;
+    free(watch);
+    return fault(HKV_E_LIMIT, "too many watches");
+}
+
+void hkv_watch_pause(struct hkv_watch *watch)
+{
+    watch->paused = true;
+}
+
+void hkv_watch_resume(struct hkv_watch *watch)
+{
+    pthread_mutex_lock(&watch->store->lock);
+    watch->paused = false;
+    pump(watch);
+    pthread_mutex_unlock(&watch->store->lock);
 }
 
 void hkv_watch_close(struct hkv_watch *watch)

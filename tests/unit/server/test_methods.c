@@ -56,8 +56,9 @@ static void test_every_method_is_described(void **state)
 static void check_schema(const struct rpc_param *param, const json_t *schema)
 {
     static const char *const types[] = {
-        [RPC_TYPE_STRING] = "string", [RPC_TYPE_BASE64] = "string", [RPC_TYPE_INTEGER] = "integer",
-        [RPC_TYPE_STRINGS] = "array", [RPC_TYPE_CHOICE] = "string",
+        [RPC_TYPE_STRING] = "string",   [RPC_TYPE_BASE64] = "string", [RPC_TYPE_INTEGER] = "integer",
+        [RPC_TYPE_STRINGS] = "array",   [RPC_TYPE_CHOICE] = "string", [RPC_TYPE_BOOLEAN] = "boolean",
+        [RPC_TYPE_POSITION] = "string",
     };
     if (param->type == RPC_TYPE_VERSION) {
         assert_int_equal(json_array_size(json_object_get(schema, "oneOf")), 2);
@@ -68,6 +69,8 @@ static void check_schema(const struct rpc_param *param, const json_t *schema)
         assert_int_equal(json_integer_value(json_object_get(schema, "minimum")), param->min);
         assert_int_equal(json_integer_value(json_object_get(schema, "maximum")), param->max);
     }
+    if (param->type == RPC_TYPE_POSITION)
+        assert_string_equal(json_string_value(json_object_get(schema, "pattern")), "^[0-9a-f]{16}-[0-9]+$");
     if (param->type == RPC_TYPE_STRINGS)
         assert_int_equal(json_integer_value(json_object_get(schema, "maxItems")), param->max);
     if (param->type != RPC_TYPE_CHOICE) return;
