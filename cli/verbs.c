@@ -52,9 +52,15 @@ const struct verb verbs[] = {
     {.name = "watch",
      .arguments = "[PREFIX]",
      .summary = "print changes as they happen",
-     .detail = "Ends with control-C, or after --count events. Exit code 1 when the daemon goes away.",
+     .detail =
+         "Ends with control-C, or after --count events about keys. Exit code 1 when the daemon goes away.\n"
+         "Each change has a position, printed last (with --json: \"position\"). Given to --from, it misses nothing\n"
+         "and repeats nothing. PROGRESS: everything up to its position was printed. OVERRUN: changes are lost,\n"
+         "because the daemon's log does not reach back to the position.",
      .args_max = 1,
-     .flags = {{"count", "COUNT", "end after this many events (default: never)"}},
+     .flags = {{"from", "POSITION", "go on behind this position (default: from now on)"},
+               {"list", NULL, "first print the keys that are present (with --from: when the position is lost)"},
+               {"count", "COUNT", "end after this many events about keys (default: never)"}},
      .run = verb_watch},
     {.name = "history",
      .arguments = "KEY",

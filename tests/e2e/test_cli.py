@@ -111,20 +111,37 @@ def test_watch():
     process = subprocess.Popen([CLI, "watch", "--socket-dir", daemon.socket_dir, "seen/", "--json", "--count", "2"], stdout=subprocess.PIPE,
                                env=clean_environment())
     try:
-        events = []
-        i = 0
-        while process.poll() is None and len(events) < 2:  # the watch begins some time after the process
-            ok("put", f"seen/{i}", "x")
-            i += 1
-            events = process.stdout.readlines() if process.poll() is not None else events
-        events = events or process.stdout.readlines()
+        progress = json.loads(process.stdout.readline())  # the watch has begun
+        equal(progress["type"], "PROGRESS", "first event")
+        ok("put", "seen/a", "x")
+        ok("del", "seen/a")
+        ok("put", "seen/b", "x")
+        events = [json.loads(line) for line in process.stdout.readlines()]
         equal(process.wait(60), 0, "exit code")
-        kinds = {json.loads(line)["type"] for line in events}
-        check(len(events) == 2 and kinds <= {"PUT_LOCAL", "PROGRESS", "SYNC_STARTED", "SYNC_FINISHED"}, f"{events}")
+        events = [(event["type"], event["key"]) for event in events if "key" in event]
+        equal(events, [("PUT_LOCAL", "seen/a"), ("DELETE_LOCAL", "seen/a")], "events")
     finally:
         process.kill()
-        process.stdout.close()
-        process.wait()
+
+
+def key_lines(output):
+    return [line.decode().split() for line in output.splitlines() if b"positions/" in line]
+
+
+def test_watch_goes_on_behind_a_position():
+    ok("put", "positions/a", "x")
+    (listed,) = key_lines(ok("watch", "positions/", "--list", "--count", "1"))
+    equal(listed[:2], ["LISTED", "positions/a"], "what is there")
+    check("position" not in listed, f"{listed}")
+    start = json.loads(ok("status", "--json"))["position"]
+    ok("put", "positions/b", "x")
+    ok("put", "positions/c", "x")
+    (line,) = key_lines(ok("watch", "positions/", "--from", start, "--count", "1"))
+    equal((line[:2], line[-2]), (["PUT_LOCAL", "positions/b"], "position"), "the change behind the position")
+    (line,) = key_lines(ok("watch", "positions/", "--from", line[-1], "--count", "1"))
+    equal(line[:2], ["PUT_LOCAL", "positions/c"], "the change behind that")
+    code, _, error = cli("watch", "--from", "yesterday")
+    check(code != 0 and "position" in error, f"{code} {error}")
 
 
 def test_history_info_status_ticket():
