@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "store/checked_vfs.h"
+
 static const char *const sql_texts[SQL_COUNT] = {
 #define SQL_TEXT(name, text) [SQL_##name] = text,
     SQL_TABLE(SQL_TEXT)
@@ -24,6 +26,7 @@ static enum hkv_err class_of(sqlite3 *handle, int code)
         return HKV_E_CORRUPT;
     case SQLITE_IOERR:
         if (code == SQLITE_IOERR_NOMEM) return HKV_E_NOMEM;
+        if (code == SQLITE_IOERR_DATA) return HKV_E_CORRUPT;
         return handle && sqlite3_system_errno(handle) == ENOSPC ? HKV_E_DISK_FULL : HKV_E_DISK;
     case SQLITE_CANTOPEN:
     case SQLITE_READONLY:
@@ -40,7 +43,11 @@ enum hkv_err db_error(struct db *db, int code, const char *what)
 {
     int extended = db->handle ? sqlite3_extended_errcode(db->handle) : code;
     if ((extended & 0xff) != (code & 0xff)) extended = code;
-    return error_set(class_of(db->handle, extended), "%s: %s: %s (SQLite %d)", db->path, what,
+    enum hkv_err err = class_of(db->handle, extended);
+    if (extended == SQLITE_IOERR_DATA) return error_set(err, "%s", checked_vfs_damage());
+    if (err == HKV_E_CORRUPT)
+        return error_set(err, "%s: %s (SQLite %d); " DB_REMEDY, db->path, sqlite3_errstr(extended), extended);
+    return error_set(err, "%s: %s: %s (SQLite %d)", db->path, what,
                      db->handle ? sqlite3_errmsg(db->handle) : sqlite3_errstr(code), extended);
 }
 
@@ -79,6 +86,8 @@ static enum hkv_err db_configure(struct db *db, const struct db_config *config)
         if (code != SQLITE_OK) return db_error(db, code, "reserving bytes of each page");
         code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
         if (code != SQLITE_OK) return db_error(db, code, "keeping the write-ahead log");
+        /* SQLite knows nothing of it where the VFS is not a checked one. */
+        if (!config->full_sync) (void)sqlite3_file_control(db->handle, "main", CHECKED_VFS_UNSYNCED, NULL);
         /* Checkpoints run between transactions, where they hold up nobody's commit (store_checkpoint). */
         TRY(db_exec(db, "PRAGMA page_size=4096; PRAGMA auto_vacuum=NONE; PRAGMA journal_mode=WAL;"
                         "PRAGMA wal_autocheckpoint=0; PRAGMA journal_size_limit=67108864"));
@@ -91,11 +100,20 @@ static enum hkv_err db_configure(struct db *db, const struct db_config *config)
     return db_cache_resize(db, config->cache_bytes);
 }
 
-enum hkv_err db_exists(const char *vfs_name, const char *path, bool *exists)
+/* The VFS of a configuration. */
+static enum hkv_err vfs_name(const char *configured, const char **name)
+{
+    *name = configured;
+    return configured ? HKV_OK : checked_vfs_lasting(DB_VFS_SYSTEM, name);
+}
+
+enum hkv_err db_exists(const char *configured, const char *path, bool *exists)
 {
     int there = 0;
-    sqlite3_vfs *vfs = sqlite3_vfs_find(vfs_name ? vfs_name : DB_VFS_DEFAULT);
-    if (!vfs) return error_set(HKV_E_INTERNAL, "SQLite has no VFS %s", vfs_name ? vfs_name : DB_VFS_DEFAULT);
+    const char *name;
+    TRY(vfs_name(configured, &name));
+    sqlite3_vfs *vfs = sqlite3_vfs_find(name);
+    if (!vfs) return error_set(HKV_E_INTERNAL, "SQLite has no VFS %s", name);
     int code = vfs->xAccess(vfs, path, SQLITE_ACCESS_EXISTS, &there);
     *exists = there != 0;
     return code == SQLITE_OK ? HKV_OK : error_set(class_of(NULL, code), "%s: %s", path, sqlite3_errstr(code));
@@ -133,6 +151,7 @@ enum hkv_err db_log_rewrite(struct db *db)
     code = rewrite_log(log, room);
     free(room);
     if (code == SQLITE_OK) return HKV_OK;
+    if (code == SQLITE_IOERR_DATA) return error_set(HKV_E_CORRUPT, "%s", checked_vfs_damage());
     return error_set(class_of(db->handle, code), "%s-wal: writing the log again after a failed sync: %s (SQLite %d)",
                      db->path, sqlite3_errstr(code), code);
 }
@@ -142,7 +161,8 @@ enum hkv_err db_open(const struct db_config *config, struct db *out)
     *out = (struct db){.path = config->path};
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE;
     if (config->writer) flags |= SQLITE_OPEN_CREATE;
-    const char *vfs = config->vfs ? config->vfs : DB_VFS_DEFAULT;
+    const char *vfs;
+    TRY(vfs_name(config->vfs, &vfs));
     int code = sqlite3_open_v2(config->path, &out->handle, flags, vfs);
     if (code != SQLITE_OK) return db_error(out, code, "opening");
     return db_configure(out, config);

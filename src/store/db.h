@@ -24,7 +24,7 @@
 #include "store/sql.h"
 
 #define DB_PAGE_BYTES     4096
-#define DB_RESERVED_BYTES 8 /* of each page, for its checksum */
+#define DB_RESERVED_BYTES 8 /* of each page, for its checksum (store/checked_vfs.h) */
 #define DB_BUSY_MS        10000
 
 /* The write-ahead log: a head, then frames of a head and a page (sqlite.org/walformat.html). */
@@ -32,13 +32,19 @@
 #define DB_LOG_FRAME_HEAD_BYTES 24
 #define DB_LOG_FRAME_BYTES      (DB_LOG_FRAME_HEAD_BYTES + DB_PAGE_BYTES)
 
+/* What to do about a damaged store; the end of a sentence. */
+#define DB_REMEDY                                                                                                      \
+    "restore a backup, or move the folders docs and blobs of the data directory away (keys stays) and let the node "   \
+    "fetch everything from its peers"
+
 /* The system's files, locked for this process as a whole: its connections share the index of the write-ahead log in
- * memory and take turns there, where the default takes and drops a file lock for every read (half of a get's time). */
-#define DB_VFS_DEFAULT "unix-excl"
+ * memory and take turns there, where the default takes and drops a file lock for every read (half of a get's time).
+ * Checked by store/checked_vfs.h. */
+#define DB_VFS_SYSTEM "unix-excl"
 
 struct db_config {
     const char *path;
-    const char *vfs;      /* NULL: DB_VFS_DEFAULT */
+    const char *vfs;      /* NULL: the system's files, checked */
     uint64_t cache_bytes; /* of this connection */
     bool writer;          /* creates the file when there is none; the others only read */
     bool full_sync;       /* a commit survives power loss, not only the death of the process */

@@ -505,7 +505,7 @@ void memdisk_free(struct memdisk *d)
 
 const char *memdisk_vfs(const struct memdisk *d)
 {
-    return d->vfs_name;
+    return checked_vfs_name(d->checked);
 }
 
 uint64_t memdisk_used_bytes(struct memdisk *d)

@@ -79,7 +79,8 @@ HKV_CHECK enum hkv_err memdisk_new(const struct memdisk_config *config, struct m
 /* Everything opened on it is closed before. NULL is fine. */
 void memdisk_free(struct memdisk *d);
 
-/* The name of its SQLite VFS, unlike that of any other disk; lives as long as the disk. */
+/* The name of its SQLite VFS, with checksums of pages as on the system's files (store/checked_vfs.h), unlike that of
+ * any other disk; lives as long as the disk. */
 const char *memdisk_vfs(const struct memdisk *d);
 
 /* A folder for value files. The disk outlives it. Errors: HKV_E_NOMEM. */

@@ -10,6 +10,7 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#include "store/checked_vfs.h"
 #include "store/memdisk.h"
 
 #define DISK_BLOCK_BYTES  4096
@@ -118,6 +119,7 @@ struct memdisk {
     struct memdisk_config config;
     sqlite3_vfs vfs;
     char vfs_name[DISK_VFS_NAME_MAX];
+    struct checked_vfs *checked; /* over `vfs` */
     sqlite3_vfs *system; /* for clocks and waits */
     pthread_mutex_t lock;
     _Atomic uint64_t life; /* rises with each crash: what was opened in an earlier one is dead */

@@ -455,10 +455,14 @@ enum hkv_err disk_vfs_register(struct memdisk *d)
         .xGetLastError = vfs_last_error,
     };
     int code = d->system ? sqlite3_vfs_register(&d->vfs, 0) : SQLITE_ERROR;
-    return code == SQLITE_OK ? HKV_OK : error_set(HKV_E_INTERNAL, "registering %s with SQLite", d->vfs_name);
+    if (code != SQLITE_OK) return error_set(HKV_E_INTERNAL, "registering %s with SQLite", d->vfs_name);
+    enum hkv_err err = checked_vfs_new(d->vfs_name, &d->checked);
+    if (err != HKV_OK) (void)sqlite3_vfs_unregister(&d->vfs);
+    return err;
 }
 
 void disk_vfs_unregister(struct memdisk *d)
 {
+    checked_vfs_free(d->checked);
     (void)sqlite3_vfs_unregister(&d->vfs);
 }

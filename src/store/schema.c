@@ -87,9 +87,8 @@ enum hkv_err schema_open(struct db *db, bool *created)
                          db->path, application);
     if (version < SCHEMA_VERSION)
         return error_set(HKV_E_VERSION,
-                         "%s: written in form %" PRId64 " by a development version, this program reads form %d; move "
-                         "the folders docs and blobs of the data directory away (keys stays) and let the node fetch "
-                         "everything from its peers",
+                         "%s: written in form %" PRId64
+                         " by a development version, this program reads form %d; " DB_REMEDY,
                          db->path, version, SCHEMA_VERSION);
     if (version > SCHEMA_VERSION)
         return error_set(HKV_E_VERSION, "%s: written in form %" PRId64 ", this program reads form %d; update it",

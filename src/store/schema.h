@@ -26,7 +26,7 @@
  * Numbers are never seen outside the store.
  *
  * The file is SQLite's with application_id SCHEMA_APPLICATION and user_version SCHEMA_VERSION; each page ends with 8
- * reserved bytes. A file of a newer version is refused, not guessed at. */
+ * bytes of checksum (store/checked_vfs.h). A file of a newer version is refused, not guessed at. */
 #ifndef HKV_STORE_SCHEMA_H
 #define HKV_STORE_SCHEMA_H
 

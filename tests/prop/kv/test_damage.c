@@ -138,7 +138,7 @@ static void damage(struct world *w)
     sqlite3 *db;
     kv_close(w->f->kv);
     snprintf(path, sizeof path, "%s/docs/store.db", w->f->dir);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, fixture_vfs(w->f)), SQLITE_OK);
     sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)random_below(&w->r, INT32_MAX) + 1, NULL);
     for (int i = 0; i < DAMAGES; i++) {
         const char *sql = damages[random_below(&w->r, sizeof damages / sizeof damages[0])];

@@ -20,7 +20,7 @@ static void damage(struct fixture *f, const char *sql)
     sqlite3 *db;
     kv_close(f->kv);
     snprintf(path, sizeof path, "%s/docs/store.db", f->dir);
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, fixture_vfs(f)), SQLITE_OK);
     if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK) fail_msg("%s: %s", sql, why);
     assert_true(sqlite3_changes(db) > 0);
     sqlite3_close(db);
