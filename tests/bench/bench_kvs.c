@@ -13,6 +13,9 @@
  *       forget ENDPOINT                no session with it begins by itself from now on, not even after a restart
  *       quiet                          waits until no connection is left
  *       report                         only the answer that every line gets
+ *   bench_kvs watch FOLDER EVENTS WATCHERS           EVENTS of a filled store to all watchers together: from the change
+ * log, and live ones from memory
+ *   bench_kvs watch_rpc SOCKET EVENTS                keys that `fill` wrote, listed by kv.watch of a daemon
  *   bench_kvs blake3 BYTES COUNT                     hashes of that many bytes
  *
  * Keys have 64 bytes, values 248. Stores use the namespace in HKV_BENCH_NAMESPACE. Each answer is a line of JSON on the
@@ -39,11 +42,13 @@
 #define VALUE_BYTES  248
 #define RAW_BYTES    4096
 #define CALLERS_MAX  256
+#define WATCHERS_MAX 1000
 #define FILL_THREADS 2
 #define FILL_AHEAD   4096 /* puts of one thread that wait for their outcome */
 #define LINE_BYTES   8192
 #define POLL_US      500
 #define QUIET_MS     3600000 /* no session by itself during a measure */
+#define LIVE_MAX     10000   /* changes that wait for paused watches, in memory */
 #define QUIET_S      7       /* longer than any connection of ours is kept unused */
 
 /* ------------------------------------------------------------------------------------------------ small helpers */
@@ -317,15 +322,21 @@ static void gets(const char *folder, size_t count, size_t keys)
     printf("{\"per_second\": %.1f}\n", (double)count / seconds);
 }
 
-static void rpc(const char *path, size_t count, size_t keys)
+static int connect_daemon(const char *path)
 {
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    char key[KEY_BYTES + 1], line[LINE_BYTES];
-    uint64_t state = 1;
     if (strlen(path) >= sizeof name.sun_path) fail("the socket's path is too long");
     memcpy(name.sun_path, path, strlen(path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, (struct sockaddr *)&name, sizeof name) != 0) fail("the daemon cannot be reached");
+    return fd;
+}
+
+static void rpc(const char *path, size_t count, size_t keys)
+{
+    char key[KEY_BYTES + 1], line[LINE_BYTES];
+    uint64_t state = 1;
+    int fd = connect_daemon(path);
     double began = now_s();
     for (size_t i = 0; i < count; i++) {
         make_key(key, "fill/", random_below(&state, keys));
@@ -456,6 +467,115 @@ static void peer(const char *folder)
 
 /* ------------------------------------------------------------------------------------------------ hashing */
 
+/* ------------------------------------------------------------------------------------------------ watches */
+
+/* What all watchers together have still to be told; counted on the store's one callback thread. */
+struct audience {
+    struct hkv_watch *watches[WATCHERS_MAX];
+    size_t count;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    size_t events_left;
+    size_t begun; /* watches that have said from where */
+};
+
+static void count_event(void *arg, const struct hkv_event *event)
+{
+    struct audience *a = arg;
+    (void)pthread_mutex_lock(&a->lock);
+    if (event->type == HKV_EVENT_OVERRUN) fail("the change log is shorter than the measure");
+    if (event->type == HKV_EVENT_PROGRESS) a->begun++;
+    if (event->key != NULL) a->events_left--;
+    if (a->events_left == 0 || a->begun == a->count) (void)pthread_cond_signal(&a->changed);
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+static void open_watches(struct hkv_store *store, struct audience *a, const struct hkv_position *from)
+{
+    for (size_t i = 0; i < a->count; i++)
+        check(hkv_watch_with(store, &(struct hkv_watch_options){.from = from}, count_event, a, &a->watches[i]));
+}
+
+/* Until every event is told and every watch has begun. */
+static void wait_told(struct audience *a)
+{
+    (void)pthread_mutex_lock(&a->lock);
+    while (a->events_left > 0 || a->begun < a->count) (void)pthread_cond_wait(&a->changed, &a->lock);
+    (void)pthread_mutex_unlock(&a->lock);
+}
+
+static void close_watches(struct audience *a)
+{
+    for (size_t i = 0; i < a->count; i++) hkv_watch_close(a->watches[i]);
+    a->begun = 0;
+}
+
+static double replay(struct hkv_store *store, struct audience *a, size_t events)
+{
+    struct hkv_position from = status_of(store).position;
+    if (from.number < events) fail("fill the store first");
+    from.number -= events;
+    a->events_left = events * a->count;
+    double began = now_s();
+    open_watches(store, a, &from);
+    wait_told(a);
+    double seconds = now_s() - began;
+    close_watches(a);
+    return seconds;
+}
+
+/* The watches are paused while the changes are written: what is measured is how fast they are told, not written. */
+static double live(struct hkv_store *store, struct audience *a, size_t events, size_t rounds)
+{
+    double seconds = 0;
+    open_watches(store, a, NULL);
+    wait_told(a);
+    for (size_t round = 0; round < rounds; round++) {
+        for (size_t i = 0; i < a->count; i++) hkv_watch_pause(a->watches[i]);
+        a->events_left = events * a->count;
+        (void)write_all(store, "live/", events, FILL_THREADS, fill_thread);
+        double began = now_s();
+        for (size_t i = 0; i < a->count; i++) hkv_watch_resume(a->watches[i]);
+        wait_told(a);
+        seconds += now_s() - began;
+    }
+    close_watches(a);
+    return seconds;
+}
+
+static void watch(const char *folder, size_t events, size_t watchers)
+{
+    static struct audience a;
+    if (watchers == 0 || watchers > WATCHERS_MAX || events < watchers) fail("too few or too many watchers");
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_PROCESS);
+    size_t each = events / watchers, some = each < LIVE_MAX ? each : LIVE_MAX;
+    (void)pthread_mutex_init(&a.lock, NULL);
+    (void)pthread_cond_init(&a.changed, NULL);
+    a.count = watchers;
+    double replayed_s = replay(store, &a, each);
+    double live_s = live(store, &a, some, each / some);
+    hkv_close(store);
+    printf("{\"replay_per_second\": %.1f, \"live_per_second\": %.1f}\n", (double)(each * watchers) / replayed_s,
+           (double)(each / some * some * watchers) / live_s);
+}
+
+static void watch_rpc(const char *path, size_t events)
+{
+    static const char request[] = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"kv.watch\",\"params\":{\"prefix\":"
+                                  "\"fill/\",\"list\":true}}\n";
+    static char bytes[1 << 16];
+    int fd = connect_daemon(path);
+    double began = now_s();
+    if (write(fd, request, strlen(request)) != (ssize_t)strlen(request)) fail("the daemon takes no request");
+    for (size_t lines = 0; lines < events + 1;) { /* the reply is a line too */
+        ssize_t got = read(fd, bytes, sizeof bytes);
+        if (got <= 0) fail("the daemon closed the connection");
+        for (const char *at = bytes; (at = memchr(at, '\n', (size_t)(bytes + got - at))) != NULL; at++) lines++;
+    }
+    printf("{\"per_second\": %.1f}\n", (double)events / (now_s() - began));
+    (void)close(fd);
+}
+
 static void blake3(size_t bytes, size_t count)
 {
     struct hash hash;
@@ -488,6 +608,10 @@ int main(int argc, char **argv)
         start(argv[2], number(argv[3]));
     else if (strcmp(command, "peer") == 0 && argc == 3)
         peer(argv[2]);
+    else if (strcmp(command, "watch") == 0 && argc == 5)
+        watch(argv[2], number(argv[3]), number(argv[4]));
+    else if (strcmp(command, "watch_rpc") == 0 && argc == 4)
+        watch_rpc(argv[2], number(argv[3]));
     else if (strcmp(command, "blake3") == 0 && argc == 4)
         blake3(number(argv[2]), number(argv[3]));
     else
