@@ -57,6 +57,7 @@ extern "C" {
 #define HKV_FOREVER                 UINT32_MAX           /* as a timeout: no limit */
 #define HKV_ID_TEXT_BYTES           65                   /* 64 lower-case hex digits and NUL */
 #define HKV_CLOCK_WHY_BYTES         256                  /* of the words about the clock in a status */
+#define HKV_IDENTITY_WHY_BYTES      512                  /* of those about the identity */
 #define HKV_PORT_LAST               (-1)                 /* as bind port: that of the last run, at first any */
 #define HKV_IN_MEMORY_BYTES_DEFAULT ((uint64_t)1 << 30)  /* of a store in memory, when disk_bytes is 0 */
 #define HKV_REFUSED_LIST_MAX        100                  /* lines of hkv_refused() */
@@ -516,14 +517,15 @@ struct hkv_status {
     uint64_t values_missing;
     uint64_t values_bad;
     uint64_t values_too_large;
-    uint64_t entries_refused;            /* for their stamp, remembered */
-    uint64_t foreign_entries;            /* keys of another shape */
-    uint64_t disk_bytes;                 /* database, its log, and value files */
-    uint64_t stamp_ahead_us;             /* how far our newest stamp is ahead of the clock */
-    char clock_why[HKV_CLOCK_WHY_BYTES]; /* what is wrong with the clock, in words; "" while clock_sane holds */
-    char fingerprint[HKV_ID_TEXT_BYTES]; /* of the full range */
-    bool single_node;                    /* no seed, member or synced peer is known */
-    struct hkv_position position;        /* of the newest change */
+    uint64_t entries_refused;                  /* for their stamp, remembered */
+    uint64_t foreign_entries;                  /* keys of another shape */
+    uint64_t disk_bytes;                       /* database, its log, and value files */
+    uint64_t stamp_ahead_us;                   /* how far our newest stamp is ahead of the clock */
+    char clock_why[HKV_CLOCK_WHY_BYTES];       /* what is wrong with the clock, in words; "" while clock_sane holds */
+    char identity_why[HKV_IDENTITY_WHY_BYTES]; /* who else holds this node's identity; "" while identity_unique holds */
+    char fingerprint[HKV_ID_TEXT_BYTES];       /* of the full range */
+    bool single_node;                          /* no seed, member or synced peer is known */
+    struct hkv_position position;              /* of the newest change */
     uint64_t wal_bytes;
     uint64_t wal_overruns; /* since the opening: how often the log grew beyond 64 MiB */
     uint64_t sessions_ok;

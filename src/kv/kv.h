@@ -327,6 +327,12 @@ struct kv_history_item {
     bool shown;
 };
 
+/* The entries that one author has at document keys beginning with `prefix`, in byte order. `visit` must not call back
+ * into kv. any */
+HKV_CHECK enum hkv_err
+kv_author_entries(struct kv *kv, const struct author_id *author, struct slice prefix,
+                  bool (*visit)(void *arg, struct slice document_key, uint64_t stamp_us, bool has_content), void *arg);
+
 /* Every author's entry of a document key, winner first. any */
 HKV_CHECK enum hkv_err kv_history(struct kv *kv, struct slice document_key,
                                   bool (*visit)(void *arg, const struct kv_history_item *item), void *arg);

@@ -367,6 +367,42 @@ enum hkv_err kv_history(struct kv *kv, struct slice document_key,
     return err;
 }
 
+static enum hkv_err
+visit_author(struct db *db, const struct author_id *author, struct slice prefix,
+             bool (*visit)(void *arg, struct slice document_key, uint64_t stamp_us, bool has_content), void *arg)
+{
+    sqlite3_stmt *s;
+    struct buf from = {0};
+    enum hkv_err err = entries_id(&from, author, prefix);
+    if (err == HKV_OK) err = entries_scan(db, SQL_ENTRY_SCAN, buf_slice(&from), &s);
+    if (err != HKV_OK) {
+        buf_fini(&from);
+        return err;
+    }
+    for (bool found;;) {
+        struct entry_row row;
+        err = db_row(db, s, &found);
+        if (err == HKV_OK && found) err = entries_read(db, s, &row);
+        if (err != HKV_OK || !found || !author_id_equal(&row.author, author) || !slice_starts_with(row.key, prefix))
+            break;
+        if (!visit(arg, row.key, row.record.stamp_us, row.state == VALUE_PRESENT)) break;
+    }
+    sqlite3_reset(s);
+    buf_fini(&from);
+    return err;
+}
+
+enum hkv_err kv_author_entries(struct kv *kv, const struct author_id *author, struct slice prefix,
+                               bool (*visit)(void *arg, struct slice document_key, uint64_t stamp_us, bool has_content),
+                               void *arg)
+{
+    struct kv_reader *reader;
+    TRY(kv_reader_take(kv, &reader));
+    enum hkv_err err = visit_author(&reader->db, author, prefix, visit, arg);
+    kv_reader_give(kv, reader);
+    return err;
+}
+
 /* --------------------------------------------------------------------------------------------------------------- blobs
  */
 

@@ -447,6 +447,7 @@ static void status_on_network(struct hkv_store *store, void *arg)
     out->sessions_failed = counters.failed;
     out->conditions[HKV_CONDITION_ENDPOINT_BOUND] = store->transport != NULL;
     out->conditions[HKV_CONDITION_DOCS_RUNNING] = true;
+    out->conditions[HKV_CONDITION_IDENTITY_UNIQUE] = holders_is_unique(store, out->identity_why);
     out->conditions[HKV_CONDITION_PEER_IN_SYNC] = in_sync || out->single_node;
 }
 
@@ -478,7 +479,6 @@ enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
     out->conditions[HKV_CONDITION_VALUES_COMPLETE] =
         counts.values_missing == 0 && counts.values_bad == 0 && counts.values_too_large == 0;
     out->conditions[HKV_CONDITION_CLOCK_SANE] = clock_is_sane(store, out->clock_why);
-    out->conditions[HKV_CONDITION_IDENTITY_UNIQUE] = true;
     out->healthy = true;
     for (int i = 0; i < HKV_CONDITION_COUNT; i++) out->healthy = out->healthy && out->conditions[i];
     node_call_end(store);

@@ -14,6 +14,7 @@
 #include "crypto/ed25519.h"
 #include "node/import.h"
 #include "node/node.h"
+#include "node/records.h"
 
 struct write_call {
     struct commit_task task; /* first */
@@ -29,6 +30,10 @@ struct write_call {
     struct node_signal done;
     hkv_write_fn async; /* NULL: a caller waits for `done` */
     void *async_arg;
+    node_record_fn record_done; /* of a record that nobody waits for */
+    void *record_arg;
+    bool is_format_record;
+    bool is_member_record;
 };
 
 static void write_release(struct write_call *call)
@@ -60,7 +65,11 @@ static enum hkv_err write_apply(struct commit_task *task, struct kv *kv)
     bool same = namespace_id_equal(&store->identity.signer.namespace, &call->identity.signer.namespace);
     (void)pthread_mutex_unlock(&store->identity_lock);
     if (!same) return error_set(HKV_E_NAMESPACE, "the store joined another namespace meanwhile; write again");
-    return kv_write(kv, &call->write, &call->identity.signer);
+    TRY(kv_write(kv, &call->write, &call->identity.signer));
+    if (call->is_format_record) return kv_meta_set(kv, META_FORMAT_WRITTEN, slice_of_text("1"));
+    /* Before the commit, so that nobody finds the record in the store and takes it for another's. */
+    if (call->is_member_record) holders_written(store, call->write.entry.record.stamp_us);
+    return HKV_OK;
 }
 
 static void callback_run(struct job *job)
@@ -82,6 +91,11 @@ static void write_complete(struct commit_task *task, enum hkv_err err)
         error_save(&call->why);
     else
         node_local_change(call->store);
+    if (call->record_done != NULL) {
+        call->record_done(call->record_arg, err);
+        write_release(call);
+        return;
+    }
     if (call->async != NULL) {
         call->callback.run = callback_run;
         env_run_on(node_env(call->store), ENV_CALLBACK, &call->callback);
@@ -101,6 +115,7 @@ static enum hkv_err check_may_write(struct hkv_store *store, const struct node_i
         return error_set(HKV_E_FORMAT_UNKNOWN,
                          "the format of this namespace is not known yet: sync with a node that has its "
                          "format record first, or name the format when joining");
+    TRY(holders_check_write(store));
     return clock_check_write(store);
 }
 
@@ -311,17 +326,40 @@ enum hkv_err hkv_put_fd(struct hkv_store *store, const void *key, size_t key_byt
     return err;
 }
 
-enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content)
+static enum hkv_err record_begin(struct hkv_store *store, const char *name, struct slice content,
+                                 struct write_call **out)
 {
     struct write_call *call = call_alloc(store);
     if (call == NULL) return error_set(HKV_E_NOMEM, "no memory for a write");
+    call->is_format_record = strcmp(name, RECORD_FORMAT) == 0;
+    call->is_member_record = !call->is_format_record;
     enum hkv_err err = kv_system_key_encode(name, &call->document_key);
     if (err == HKV_OK) err = content_from_memory(call, content, 0);
     if (err != HKV_OK) {
         write_release(call);
         return err;
     }
+    *out = call;
+    return HKV_OK;
+}
+
+enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content)
+{
+    struct write_call *call;
+    TRY(record_begin(store, name, content, &call));
     return submit_and_wait(HKV_OK, call, NULL, NULL);
+}
+
+enum hkv_err node_write_record_async(struct hkv_store *store, const char *name, struct slice content,
+                                     node_record_fn done, void *arg)
+{
+    struct write_call *call;
+    TRY(record_begin(store, name, content, &call));
+    call->record_done = done;
+    call->record_arg = arg;
+    TRY(call_submit(call));
+    write_release(call);
+    return HKV_OK;
 }
 
 /* The store stays open for a write that was submitted: its call ends in callback_run(). */

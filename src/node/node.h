@@ -18,6 +18,7 @@
 
 #include "node/clock.h"
 #include "node/commit.h"
+#include "node/holders.h"
 #include "node/identity.h"
 #include "node/peers.h"
 #include "node/watch.h"
@@ -45,6 +46,7 @@ struct node_patience {
     uint64_t sync_first_byte_us;
     uint64_t sync_progress_us;
     uint64_t sync_linger_us;
+    uint64_t records_check_us;
 };
 
 /* How this store may write. Replaced as a whole by join(); readers copy it under `identity_lock`. */
@@ -65,7 +67,7 @@ struct hkv_store {
     struct secret_key node_secret;
     struct endpoint_id endpoint_id;
     char name[PEER_NAME_MAX];
-    uint8_t incarnation[8];
+    uint8_t incarnation[INCARNATION_BYTES];
     uint64_t anti_entropy_us;
     uint64_t max_value_bytes;
     struct node_patience patience;
@@ -77,6 +79,7 @@ struct hkv_store {
     struct hkv_store *log_next; /* list of stores with a log, node.c */
 
     struct clock_bounds clock;
+    struct holders holders;
 
     pthread_mutex_t identity_lock;
     struct node_identity identity;
@@ -147,8 +150,14 @@ void node_on_network(struct hkv_store *store, void (*run)(struct hkv_store *stor
 HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store,
                                        enum hkv_err (*apply)(struct hkv_store *store, void *arg), void *arg);
 
-/* Stores a system record (formats.md 4) as a local write and waits for the commit. Not from the library's threads. */
+/* Stores a system record (formats.md 4) as a local write and waits for the commit; that it is, is noted in the
+ * same transaction. Not from the library's threads. */
 HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content);
+
+/* The same without waiting: after HKV_OK `done` is called once, on the replica thread. Worker. */
+typedef void (*node_record_fn)(void *arg, enum hkv_err err);
+HKV_CHECK enum hkv_err node_write_record_async(struct hkv_store *store, const char *name, struct slice content,
+                                               node_record_fn done, void *arg);
 
 /* Checks a prefix of user keys. Errors: HKV_E_KEY. */
 HKV_CHECK enum hkv_err node_prefix_check(struct slice prefix);

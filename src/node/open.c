@@ -21,9 +21,8 @@
 #include "node/world_real.h"
 #include "wire/ticket.h"
 
-#define INCARNATIONS_KEPT_BYTES 8192 /* of the list of those used before: the last 1,024 */
-#define MEMORY_BYTES_MIN        ((uint64_t)8 << 20)
-#define ANTI_ENTROPY_MS_MIN     100
+#define MEMORY_BYTES_MIN    ((uint64_t)8 << 20)
+#define ANTI_ENTROPY_MS_MIN 100
 #define MEMORY_SPARE_BYTES                                                                                             \
     ((uint64_t)192 << 20) /* of a disk in memory: the write-ahead log, and a group that grows the files */
 
@@ -75,6 +74,7 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
         .sync_first_byte_us = SYNC_FIRST_BYTE_US,
         .sync_progress_us = SYNC_PROGRESS_US,
         .sync_linger_us = SYNC_LINGER_US,
+        .records_check_us = RECORDS_CHECK_US,
     };
     store->allow_bad_clock = o->allow_bad_clock;
     store->log = o->log;
@@ -169,13 +169,12 @@ static enum hkv_err resolve_identity(struct hkv_store *store, const struct hkv_o
     return HKV_OK;
 }
 
-static enum hkv_err open_kv(struct hkv_store *store, const struct hkv_options *o)
+static enum hkv_err open_kv(struct hkv_store *store, const struct hkv_options *o, bool *created)
 {
     struct kv_config config;
     struct namespace_id stored;
-    bool created;
     kv_config_fill(store, o, &store->identity.signer.namespace, &config);
-    enum hkv_err err = kv_open(&config, &store->kv, &created, &stored);
+    enum hkv_err err = kv_open(&config, &store->kv, created, &stored);
     if (err != HKV_E_NAMESPACE) return err;
     char have[ID_TEXT_MAX], want[ID_TEXT_MAX];
     store->kv = NULL;
@@ -196,19 +195,6 @@ static enum hkv_err meta_has(struct hkv_store *store, const char *name, bool *ha
     return err == HKV_E_NOT_FOUND ? HKV_OK : err;
 }
 
-static enum hkv_err remember_incarnation(struct hkv_store *store)
-{
-    struct buf used = {0};
-    enum hkv_err err = kv_meta_get(store->kv, "incarnations", &used);
-    if (err == HKV_E_NOT_FOUND) err = HKV_OK;
-    env_random(node_env(store), store->incarnation, sizeof store->incarnation);
-    if (err == HKV_OK) err = buf_append(&used, store->incarnation, sizeof store->incarnation);
-    if (used.len > INCARNATIONS_KEPT_BYTES) buf_consume(&used, used.len - INCARNATIONS_KEPT_BYTES);
-    if (err == HKV_OK) err = kv_meta_set(store->kv, "incarnations", buf_slice(&used));
-    buf_fini(&used);
-    return err;
-}
-
 static enum hkv_err find_format(struct hkv_store *store, const struct hkv_options *o)
 {
     bool joined;
@@ -227,11 +213,15 @@ static enum hkv_err find_format(struct hkv_store *store, const struct hkv_option
     return err == HKV_E_NOT_FOUND ? HKV_OK : err;
 }
 
-static enum hkv_err start_facts(struct hkv_store *store, const struct hkv_options *o)
+static enum hkv_err start_facts(struct hkv_store *store, const struct hkv_options *o, bool is_new)
 {
+    struct holder_facts facts;
     TRY(find_format(store, o));
+    TRY(records_holder_facts(store, &facts));
+    store->holders.author_is_given = o->author_secret != NULL;
+    TRY(holders_check_start(store, &facts));
     TRY(kv_begin(store->kv));
-    enum hkv_err err = remember_incarnation(store);
+    enum hkv_err err = holders_start(store, is_new);
     if (err == HKV_OK) err = kv_commit(store->kv);
     if (err != HKV_OK) kv_rollback(store->kv);
     return err;
@@ -409,18 +399,9 @@ static void begin_on_network(struct hkv_store *store, void *arg)
     housekeeping_begin(store->housekeeping);
 }
 
-static enum hkv_err set_format_written(struct hkv_store *store, void *arg)
-{
-    (void)arg;
-    return kv_meta_set(store->kv, META_FORMAT_WRITTEN, slice_of_text("1"));
-}
-
 static void write_records(struct hkv_store *store)
 {
-    bool with_format = !store->format_written;
-    enum hkv_err err = records_write(store, with_format);
-    if (err == HKV_OK && with_format && store->identity.can_write)
-        err = node_on_replica(store, set_format_written, NULL);
+    enum hkv_err err = records_write(store, !store->format_written);
     if (err != HKV_OK)
         node_log(store, HKV_LOG_ERROR, "records",
                  "this node's records cannot be written; other nodes will not know it as a "
@@ -438,18 +419,20 @@ static enum hkv_err open_disk(struct hkv_store *store, const struct hkv_options 
 
 static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
 {
+    bool is_new = false;
     TRY(copy_options(store, o));
     node_log_begin(store);
     TRY(open_disk(store, o));
     TRY(resolve_identity(store, o));
-    TRY(open_kv(store, o));
-    TRY(start_facts(store, o));
+    TRY(open_kv(store, o, &is_new));
+    TRY(start_facts(store, o, is_new));
     watch_hub_init(&store->watches, node_env(store), store->kv);
     committer_init(&store->committer, node_env(store), store->kv, changed, store);
     peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, store);
     store->parts_up = true;
     TRY(open_parts(store));
     TRY(load_peers(store, o));
+    holders_begin(store);
     TRY(store->world->ops->start(store->world));
     store->running = true;
     return open_endpoint(store, o);
@@ -484,10 +467,11 @@ static void part_closed(void *arg)
 static void close_on_network(struct hkv_store *store, void *arg)
 {
     struct shutdown *down = arg;
-    down->open = 6; /* the five parts, and this function */
+    down->open = 7; /* the six parts, and this function */
     watch_hub_end_timer(&store->watches);
     housekeeping_close(store->housekeeping, part_closed, down);
     records_close(store->records, part_closed, down);
+    holders_close(store, part_closed, down);
     sync_driver_close(store->sync, part_closed, down);
     fetcher_close(store->fetcher, part_closed, down);
     server_close(store->server, part_closed, down);
@@ -515,6 +499,7 @@ static void store_stop(struct hkv_store *store)
     if (store->running) stop_running(store);
     housekeeping_free(store->housekeeping);
     records_free(store->records);
+    holders_fini(store);
     server_free(store->server);
     fetcher_free(store->fetcher);
     sync_driver_free(store->sync);

@@ -9,12 +9,12 @@
 
 #define MEMBER_DOMAIN       "hkv-member-1"
 #define MEMBER_DOMAIN_BYTES 12
-#define INCARNATION_BYTES   8
 #define MEMBER_SIGNED_BYTES (MEMBER_DOMAIN_BYTES + ID_BYTES + ID_BYTES + INCARNATION_BYTES)
 #define MEMBER_JSON_MAX     16384
 
 struct member {
     struct endpoint_id endpoint;
+    uint8_t incarnation[INCARNATION_BYTES];
     struct address_set addrs;
     char name[PEER_NAME_MAX];
 };
@@ -29,12 +29,21 @@ struct records {
     struct job check_job; /* worker, then network */
     struct env_timer check_timer;
     bool checking;
+    bool format_due;            /* the format record is still to be written */
+    bool member_due;            /* the member record, whatever the addresses */
+    bool check_soon;            /* … as soon as the check under way is over */
+    bool is_format;             /* the record being written */
+    struct address_set now;     /* addresses for the member record being written */
     struct address_set written; /* addresses in the member record; under the store's identity_lock */
+    enum hkv_err check_err;
+    struct error_text check_why;
     bool closed;
     void (*closed_done)(void *arg);
     void *closed_arg;
     /* of the refresh under way */
+    bool is_read;
     bool format_seen;
+    struct holder_facts facts;
     struct member *members;
     size_t member_count;
 };
@@ -59,6 +68,7 @@ void records_free(struct records *records)
 {
     if (records == NULL) return;
     address_set_fini(&records->written);
+    address_set_fini(&records->now);
     free(records);
 }
 
@@ -102,7 +112,7 @@ static bool member_parse(const struct namespace_id *namespace, struct slice reco
                          const struct kv_version *version, struct slice content, struct member *out)
 {
     struct author_id author;
-    uint8_t incarnation[INCARNATION_BYTES], signed_bytes[MEMBER_SIGNED_BYTES];
+    uint8_t signed_bytes[MEMBER_SIGNED_BYTES];
     struct signature signature;
     char id_text[ID_TEXT_MAX];
     json_error_t why;
@@ -110,7 +120,7 @@ static bool member_parse(const struct namespace_id *namespace, struct slice reco
     bool valid = json_is_object(object) && json_integer_value(json_object_get(object, "v")) == 1 &&
                  hex_member(object, "endpoint", out->endpoint.bytes, ID_BYTES) &&
                  hex_member(object, "author", author.bytes, ID_BYTES) &&
-                 hex_member(object, "incarnation", incarnation, sizeof incarnation) &&
+                 hex_member(object, "incarnation", out->incarnation, sizeof out->incarnation) &&
                  hex_member(object, "sig", signature.bytes, sizeof signature.bytes) &&
                  author_id_equal(&author, &version->author);
     if (valid) {
@@ -118,7 +128,7 @@ static bool member_parse(const struct namespace_id *namespace, struct slice reco
         valid = slice_equal(id, slice_of_text(id_format(out->endpoint.bytes, id_text)));
     }
     if (valid) {
-        member_signed_bytes(namespace, &author, incarnation, signed_bytes);
+        member_signed_bytes(namespace, &author, out->incarnation, signed_bytes);
         valid = ed25519_verify(out->endpoint.bytes, slice_of(signed_bytes, sizeof signed_bytes), &signature);
     }
     if (valid) valid = member_addresses(json_object_get(object, "addrs"), &out->addrs);
@@ -141,43 +151,130 @@ static void members_clear(struct records *r)
 }
 
 struct record_scan {
-    struct records *records;
+    struct records *records; /* NULL: only what is said of us is looked for */
     struct namespace_id namespace;
+    struct author_id author; /* ours */
+    struct endpoint_id endpoint;
+    struct holder_facts *facts;
 };
+
+static void note_fact(struct record_scan *scan, const struct member *member, const struct kv_item *item)
+{
+    struct holder_facts *facts = scan->facts;
+    if (endpoint_id_equal(&member->endpoint, &scan->endpoint)) {
+        facts->has_own = true;
+        facts->own = item->version;
+        memcpy(facts->incarnation, member->incarnation, INCARNATION_BYTES);
+    } else if (author_id_equal(&item->version.author, &scan->author)) {
+        facts->is_shared = true;
+        facts->sharer = member->endpoint;
+    }
+}
+
+/* A valid member record is kept in the list; without one, it was looked at. */
+static bool member_visit(struct record_scan *scan, struct slice name, const struct kv_item *item)
+{
+    struct records *r = scan->records;
+    struct member member = {0};
+    if (!member_parse(&scan->namespace, name, &item->version, buf_slice(&item->value), &member)) {
+        address_set_fini(&member.addrs);
+        return true;
+    }
+    note_fact(scan, &member, item);
+    if (r == NULL || r->member_count == PEERS_MAX) {
+        address_set_fini(&member.addrs);
+        return true;
+    }
+    if (r->members == NULL) r->members = calloc(PEERS_MAX, sizeof *r->members);
+    if (r->members == NULL) {
+        address_set_fini(&member.addrs);
+        return false;
+    }
+    r->members[r->member_count++] = member;
+    return true;
+}
 
 static bool record_visit(void *arg, struct kv_item *item)
 {
     struct record_scan *scan = arg;
-    struct records *r = scan->records;
     struct slice name = buf_slice(&item->key);
-    if (slice_equal(name, slice_of_text(RECORD_FORMAT))) r->format_seen = true;
+    char endpoint[ID_TEXT_MAX];
+    if (scan->records != NULL && slice_equal(name, slice_of_text(RECORD_FORMAT))) scan->records->format_seen = true;
     if (!slice_starts_with(name, slice_of_text(RECORD_MEMBER)) || item->value.len == 0) return true;
-    if (r->member_count == PEERS_MAX) return false;
-    if (r->members == NULL) r->members = calloc(PEERS_MAX, sizeof *r->members);
-    if (r->members == NULL) return false;
-    struct member *member = &r->members[r->member_count];
-    if (member_parse(&scan->namespace, name, &item->version, buf_slice(&item->value), member)) {
-        r->member_count++;
-    } else {
-        address_set_fini(&member->addrs);
-        *member = (struct member){0};
-    }
+    struct slice id = slice_part(name, strlen(RECORD_MEMBER), name.len);
+    bool is_of_us = author_id_equal(&item->version.author, &scan->author) ||
+                    slice_equal(id, slice_of_text(id_format(scan->endpoint.bytes, endpoint)));
+    return scan->records == NULL && !is_of_us ? true : member_visit(scan, name, item);
+}
+
+static bool winner_visit(void *arg, const struct kv_history_item *item)
+{
+    *(bool *)arg = !item->present;
+    return false; /* the winner comes first */
+}
+
+/* An entry of our author among the member records, its value here or not: the signatures alone say that somebody with
+ * our author's secret wrote it. */
+static bool author_visit(void *arg, struct slice document_key, uint64_t stamp_us, bool has_content)
+{
+    struct record_scan *scan = arg;
+    struct slice name;
+    char endpoint[ID_TEXT_MAX];
+    (void)kv_key_classify(document_key, &name);
+    struct slice id = slice_part(name, strlen(RECORD_MEMBER), name.len);
+    if (slice_equal(id, slice_of_text(id_format(scan->endpoint.bytes, endpoint))))
+        scan->facts->author_stamp_us = stamp_us;
+    else if (!has_content)
+        scan->facts->is_awaited = true;
     return true;
+}
+
+static enum hkv_err member_name(struct hkv_store *store, char out[sizeof RECORD_MEMBER + ID_TEXT_MAX], struct buf *key)
+{
+    char endpoint[ID_TEXT_MAX];
+    (void)snprintf(out, sizeof RECORD_MEMBER + ID_TEXT_MAX, RECORD_MEMBER "%s",
+                   id_format(store->endpoint_id.bytes, endpoint));
+    return key == NULL ? HKV_OK : kv_system_key_encode(out, key);
+}
+
+/* Reads the records into `records` (may be NULL) and `facts`. */
+static enum hkv_err read_records(struct hkv_store *store, struct records *records, struct holder_facts *facts)
+{
+    struct record_scan scan = {.records = records, .endpoint = store->endpoint_id, .facts = facts};
+    struct node_identity identity;
+    char name[sizeof RECORD_MEMBER + ID_TEXT_MAX];
+    struct buf key = {0};
+    node_identity_get(store, &identity);
+    scan.namespace = identity.signer.namespace;
+    scan.author = identity.signer.author;
+    node_identity_wipe(&identity);
+    *facts = (struct holder_facts){.has_own = false};
+    enum hkv_err err = kv_list(store->kv, KV_KEY_SYSTEM, (struct slice){0}, (struct slice){0}, KV_WANT_VALUE,
+                               MEMBER_JSON_MAX, record_visit, &scan);
+    if (err == HKV_OK) err = member_name(store, name, &key);
+    bool is_missing = false;
+    if (err == HKV_OK) err = kv_history(store->kv, buf_slice(&key), winner_visit, &is_missing);
+    facts->is_awaited = facts->is_awaited || is_missing;
+    buf_clear(&key);
+    if (err == HKV_OK) err = kv_system_key_encode(RECORD_MEMBER, &key);
+    if (err == HKV_OK) key.len--; /* of a record's name, its end */
+    if (err == HKV_OK) err = kv_author_entries(store->kv, &scan.author, buf_slice(&key), author_visit, &scan);
+    buf_fini(&key);
+    return err;
+}
+
+enum hkv_err records_holder_facts(struct hkv_store *store, struct holder_facts *out)
+{
+    return read_records(store, NULL, out);
 }
 
 /* Worker. */
 static void refresh_read(struct job *job)
 {
     struct records *r = (struct records *)(void *)job;
-    struct record_scan scan = {.records = r};
-    struct node_identity identity;
-    node_identity_get(r->store, &identity);
-    scan.namespace = identity.signer.namespace;
-    node_identity_wipe(&identity);
     r->format_seen = false;
-    enum hkv_err err = kv_list(r->store->kv, KV_KEY_SYSTEM, (struct slice){0}, (struct slice){0}, KV_WANT_VALUE,
-                               MEMBER_JSON_MAX, record_visit, &scan);
-    if (err != HKV_OK) node_log(r->store, HKV_LOG_WARN, "records", "system records cannot be read: %s", error_last());
+    r->is_read = read_records(r->store, r, &r->facts) == HKV_OK;
+    if (!r->is_read) node_log(r->store, HKV_LOG_WARN, "records", "system records cannot be read: %s", error_last());
     r->job.run = refresh_apply;
     env_run_on(node_env(r->store), ENV_NETWORK, &r->job);
 }
@@ -214,12 +311,14 @@ static void refresh_apply(struct job *job)
     }
     if (!r->closed)
         for (size_t i = 0; i < r->member_count; i++) member_apply(store, &r->members[i]);
+    if (!r->closed && r->is_read) holders_look(store, &r->facts);
     members_clear(r);
     r->running = false;
     if (r->closed) {
         check_closed(r);
     } else if (r->again) {
         r->again = false;
+        if (!holders_is_settled(store)) r->last_us = 0; /* our own record waits for it */
         records_refresh(r);
     }
 }
@@ -243,6 +342,13 @@ void records_refresh(struct records *r)
     uint64_t now_us = env_mono_us(node_env(r->store));
     uint64_t due_us = r->last_us == 0 ? now_us : r->last_us + RECORDS_REFRESH_US;
     env_timer_set(node_env(r->store), &r->timer, due_us > now_us ? due_us : now_us);
+}
+
+void records_refresh_now(struct records *r)
+{
+    r->last_us = 0;
+    if (r->timer.due_us != 0) env_timer_cancel(node_env(r->store), &r->timer);
+    records_refresh(r);
 }
 
 void records_close(struct records *r, void (*done)(void *arg), void *arg)
@@ -269,56 +375,103 @@ static json_t *addresses_json(const struct address_set *addrs)
     return list;
 }
 
-static enum hkv_err write_json(struct hkv_store *store, const char *name, json_t *object)
+static enum hkv_err json_text(json_t *object, const char *name, char **out)
 {
-    char *text = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
+    *out = object == NULL ? NULL : json_dumps(object, JSON_COMPACT);
     json_decref(object);
-    if (text == NULL) return error_set(HKV_E_NOMEM, "no memory for the record %s", name);
-    enum hkv_err err = node_write_record(store, name, slice_of_text(text));
-    free(text);
-    return err;
+    return *out == NULL ? error_set(HKV_E_NOMEM, "no memory for the record %s", name) : HKV_OK;
 }
 
-static enum hkv_err write_member(struct hkv_store *store, const struct node_identity *identity)
+static enum hkv_err format_text(char **out)
+{
+    return json_text(json_pack("{s:s, s:i}", "format", "native", "v", 1), RECORD_FORMAT, out);
+}
+
+static enum hkv_err member_text(struct hkv_store *store, const struct address_set *addrs, char **out)
 {
     char endpoint[ID_TEXT_MAX], author[ID_TEXT_MAX], incarnation[HEX_TEXT_MAX(INCARNATION_BYTES)];
-    char signature_text[HEX_TEXT_MAX(SIGNATURE_BYTES)], name[sizeof RECORD_MEMBER + ID_TEXT_MAX];
+    char signature_text[HEX_TEXT_MAX(SIGNATURE_BYTES)];
     uint8_t signed_bytes[MEMBER_SIGNED_BYTES];
     struct signature signature;
-    struct address_set addrs = {0}, *written = &store->records->written;
-    member_signed_bytes(&identity->signer.namespace, &identity->signer.author, store->incarnation, signed_bytes);
+    struct node_identity identity;
+    node_identity_get(store, &identity);
+    member_signed_bytes(&identity.signer.namespace, &identity.signer.author, store->incarnation, signed_bytes);
+    (void)id_format(identity.signer.author.bytes, author);
+    node_identity_wipe(&identity);
     ed25519_sign(&store->node_secret, store->endpoint_id.bytes, slice_of(signed_bytes, sizeof signed_bytes),
                  &signature);
     hex_encode(slice_of(signature.bytes, sizeof signature.bytes), signature_text);
     hex_encode(slice_of(store->incarnation, INCARNATION_BYTES), incarnation);
-    (void)snprintf(name, sizeof name, RECORD_MEMBER "%s", id_format(store->endpoint_id.bytes, endpoint));
-    enum hkv_err err = node_addresses(store, &addrs);
-    if (err == HKV_OK) {
-        json_t *object = json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:s}", "v", 1, "endpoint", endpoint, "author",
-                                   id_format(identity->signer.author.bytes, author), "addrs", addresses_json(&addrs),
-                                   "name", store->name, "incarnation", incarnation, "sig", signature_text);
-        err = write_json(store, name, object);
-    }
-    if (err == HKV_OK) {
-        (void)pthread_mutex_lock(&store->identity_lock);
-        struct address_set before = *written;
-        *written = addrs;
-        (void)pthread_mutex_unlock(&store->identity_lock);
-        addrs = before;
-    }
+    json_t *object =
+        json_pack("{s:i, s:s, s:s, s:o, s:s, s:s, s:s}", "v", 1, "endpoint",
+                  id_format(store->endpoint_id.bytes, endpoint), "author", author, "addrs", addresses_json(addrs),
+                  "name", store->name, "incarnation", incarnation, "sig", signature_text);
+    return json_text(object, RECORD_MEMBER, out);
+}
+
+/* The member record is stored: these are its addresses (taken). */
+static void member_written(struct records *r, struct address_set *addrs_take)
+{
+    (void)pthread_mutex_lock(&r->store->identity_lock);
+    struct address_set before = r->written;
+    r->written = *addrs_take;
+    (void)pthread_mutex_unlock(&r->store->identity_lock);
+    *addrs_take = before;
+}
+
+static enum hkv_err write_format(struct hkv_store *store)
+{
+    char *text;
+    TRY(format_text(&text));
+    enum hkv_err err = node_write_record(store, RECORD_FORMAT, slice_of_text(text));
+    free(text);
+    return err;
+}
+
+static enum hkv_err write_member(struct hkv_store *store)
+{
+    char name[sizeof RECORD_MEMBER + ID_TEXT_MAX];
+    char *text = NULL;
+    struct address_set addrs = {0};
+    enum hkv_err err = member_name(store, name, NULL);
+    if (err == HKV_OK) err = node_addresses(store, &addrs);
+    if (err == HKV_OK) err = member_text(store, &addrs, &text);
+    if (err == HKV_OK) err = node_write_record(store, name, slice_of_text(text));
+    if (err == HKV_OK) member_written(store->records, &addrs);
+    free(text);
     address_set_fini(&addrs);
     return err;
+}
+
+struct records_left {
+    bool format, member;
+};
+
+static void leave_to_checks(struct hkv_store *store, void *arg)
+{
+    const struct records_left *left = arg;
+    store->records->format_due = store->records->format_due || left->format;
+    store->records->member_due = store->records->member_due || left->member;
 }
 
 enum hkv_err records_write(struct hkv_store *store, bool with_format)
 {
     struct node_identity identity;
-    node_identity_get(store, &identity);
+    struct records_left left = {with_format, true};
     enum hkv_err err = HKV_OK;
-    if (identity.can_write && with_format)
-        err = write_json(store, RECORD_FORMAT, json_pack("{s:s, s:i}", "format", "native", "v", 1));
-    if (identity.can_write && err == HKV_OK) err = write_member(store, &identity);
+    node_identity_get(store, &identity);
+    bool can_write = identity.can_write;
     node_identity_wipe(&identity);
+    if (!can_write) return HKV_OK;
+    if (clock_check_write(store) != HKV_OK) {
+        node_log(store, HKV_LOG_WARN, "records", "this node's records wait: %s", error_last());
+    } else if (holders_is_settled(store)) {
+        if (with_format) err = write_format(store);
+        left.format = with_format && err != HKV_OK;
+        if (err == HKV_OK) err = write_member(store);
+        left.member = err != HKV_OK;
+    }
+    if (left.format || left.member) node_on_network(store, leave_to_checks, &left);
     return err;
 }
 
@@ -335,36 +488,80 @@ static bool addresses_equal(const struct address_set *a, const struct address_se
     return true;
 }
 
+static void check_next(struct records *r, uint64_t delay_us)
+{
+    struct env *env = node_env(r->store);
+    env_timer_set(env, &r->check_timer, env_mono_us(env) + delay_us);
+}
+
 static void check_done(struct job *job)
 {
     struct records *r = (struct records *)(void *)((char *)job - offsetof(struct records, check_job));
     r->checking = false;
+    if (r->check_err != HKV_OK) {
+        r->member_due = r->member_due || !r->is_format;
+        node_log(r->store, HKV_LOG_WARN, "records", "this node's records are not up to date: %s", r->check_why.text);
+    } else if (r->is_format) {
+        r->format_due = false;
+        r->check_soon = r->check_soon || r->member_due;
+    } else {
+        member_written(r, &r->now);
+    }
     if (r->closed)
         check_closed(r);
     else
-        records_begin(r);
+        check_next(r, r->check_soon && r->check_err == HKV_OK ? 0 : r->store->patience.records_check_us);
 }
 
-/* Worker: waits for the network and the replica thread, neither of which waits for a worker. */
+/* Replica thread, or the worker when nothing was submitted. */
+static void check_written(void *arg, enum hkv_err err)
+{
+    struct records *r = arg;
+    r->check_err = err;
+    if (err != HKV_OK) error_save(&r->check_why);
+    r->check_job.run = check_done;
+    env_run_on(node_env(r->store), ENV_NETWORK, &r->check_job);
+}
+
+/* Worker. */
 static void check_run(struct job *job)
 {
     struct records *r = (struct records *)(void *)((char *)job - offsetof(struct records, check_job));
-    struct address_set now = {0};
-    enum hkv_err err = node_addresses(r->store, &now);
-    (void)pthread_mutex_lock(&r->store->identity_lock);
-    bool changed = err == HKV_OK && !addresses_equal(&now, &r->written);
-    (void)pthread_mutex_unlock(&r->store->identity_lock);
-    if (changed) err = records_write(r->store, false);
-    if (err != HKV_OK)
-        node_log(r->store, HKV_LOG_WARN, "records", "the member record is not up to date: %s", error_last());
-    address_set_fini(&now);
-    r->check_job.run = check_done;
-    env_run_on(node_env(r->store), ENV_NETWORK, &r->check_job);
+    char name[sizeof RECORD_MEMBER + ID_TEXT_MAX] = RECORD_FORMAT;
+    char *text = NULL;
+    enum hkv_err err = r->is_format ? HKV_OK : member_name(r->store, name, NULL);
+    if (err == HKV_OK) err = r->is_format ? format_text(&text) : member_text(r->store, &r->now, &text);
+    if (err == HKV_OK) err = node_write_record_async(r->store, name, slice_of_text(text), check_written, r);
+    if (err != HKV_OK) check_written(r, err);
+    free(text);
+}
+
+/* Whether something is to be written, and may be. Reads the addresses of now. */
+static bool check_is_due(struct records *r)
+{
+    struct hkv_store *store = r->store;
+    address_set_fini(&r->now);
+    r->now = (struct address_set){0};
+    if (store->transport == NULL || !holders_is_settled(store)) return false;
+    if (store->world->ops->endpoint_addresses(store->world, &r->now) != HKV_OK) return false;
+    (void)pthread_mutex_lock(&store->identity_lock);
+    bool can_write = store->identity.can_write;
+    bool changed = !addresses_equal(&r->now, &r->written);
+    (void)pthread_mutex_unlock(&store->identity_lock);
+    return can_write && (r->format_due || r->member_due || changed) && clock_check_write(store) == HKV_OK;
 }
 
 static void check_begin(struct env_timer *timer)
 {
     struct records *r = (struct records *)(void *)((char *)timer - offsetof(struct records, check_timer));
+    r->check_soon = false;
+    if (!holders_is_settled(r->store)) records_refresh(r); /* a value may be waited for in vain */
+    if (!check_is_due(r)) {
+        check_next(r, r->store->patience.records_check_us);
+        return;
+    }
+    r->is_format = r->format_due;
+    if (!r->is_format) r->member_due = false;
     r->checking = true;
     r->check_job.run = check_run;
     env_run_on(node_env(r->store), ENV_WORKER, &r->check_job);
@@ -372,6 +569,16 @@ static void check_begin(struct env_timer *timer)
 
 void records_begin(struct records *r)
 {
-    struct env *env = node_env(r->store);
-    env_timer_set(env, &r->check_timer, env_mono_us(env) + RECORDS_CHECK_US);
+    check_next(r, r->store->patience.records_check_us);
+}
+
+void records_write_again(struct records *r)
+{
+    r->member_due = true;
+}
+
+void records_write_soon(struct records *r)
+{
+    r->member_due = r->check_soon = true;
+    if (!r->checking && !r->closed) check_next(r, 0);
 }

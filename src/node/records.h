@@ -1,11 +1,13 @@
 /* The namespace's system records (formats.md 4): which format it has, and who its members are.
  *
- *   open ──▶ writes the format record (once, by whoever has the secret first hand) and this node's member record
+ *   open ──▶ writes the format record (once, by whoever has the secret first hand) and this node's member record, as
+ *            soon as it is settled that the identity is ours alone (holders.h) and the clock can be right (clock.h)
  *   a session brought entries, a value arrived ──▶ records_refresh() ──▶ a worker reads them, at most once a second
  *                                                   ├─▶ identity: format known
  *                                                   └─▶ network thread: peers, marked as members
  *
- * The member record is written again when this node's addresses have changed, looked at every RECORDS_CHECK_US.
+ * What could not be written then, and the member record when this node's addresses have changed, is written by a check
+ * every RECORDS_CHECK_US.
  *
  * A member record counts only when its signature by the endpoint's key is valid and the entry's author is the one it
  * names. */
@@ -16,8 +18,10 @@
 
 #define RECORDS_REFRESH_US ((uint64_t)1000000)
 #define RECORDS_CHECK_US   ((uint64_t)60000000)
-#define RECORD_FORMAT      "format"
-#define RECORD_MEMBER      "member/" /* followed by the endpoint id in hex */
+struct holder_facts;
+
+#define RECORD_FORMAT "format"
+#define RECORD_MEMBER "member/" /* followed by the endpoint id in hex */
 
 HKV_CHECK enum hkv_err records_new(struct hkv_store *store, struct records **out);
 
@@ -30,11 +34,20 @@ void records_close(struct records *records, void (*done)(void *arg), void *arg);
 /* Begins to look after the member record. Network thread, once. */
 void records_begin(struct records *records);
 
-/* Something may have changed. Network thread. */
+/* Something may have changed: they are read, at most once in RECORDS_REFRESH_US, or without waiting. Network thread. */
 void records_refresh(struct records *records);
+void records_refresh_now(struct records *records);
 
-/* Writes this node's records; does nothing on a read-only store. `with_format`: the format record too. Start-up thread,
- * after the threads run. Errors: those of a write. */
+/* This node's member record is not up to date: written now, at the next check. Network thread. */
+void records_write_soon(struct records *records);
+void records_write_again(struct records *records);
+
+/* Writes this node's records, and waits; does nothing on a read-only store. `with_format`: the format record too. What
+ * may not be written yet is left to the checks. The caller's thread of hkv_open() and hkv_join(). Errors: those of a
+ * write. */
 HKV_CHECK enum hkv_err records_write(struct hkv_store *store, bool with_format);
+
+/* What the stored records say of this node. Start-up thread, worker. */
+HKV_CHECK enum hkv_err records_holder_facts(struct hkv_store *store, struct holder_facts *out);
 
 #endif

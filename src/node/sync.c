@@ -206,6 +206,7 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
         if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_OK) news = news || peer->addrs.count != before;
     }
     persist(store, peer, news);
+    holders_synced(store);
     fetcher_wake(store->fetcher, &peer->id);
 }
 

@@ -39,7 +39,7 @@ struct hkv_watch {
 
     /* by whoever runs `deliver` */
     enum watch_state state;
-    bool known;    /* the log was found to have the position, which may not be published yet */
+    bool known;                   /* the log was found to have the position, which may not be published yet */
     bool announce;                /* PROGRESS is to be delivered as soon as the watch has caught up */
     struct hkv_position position; /* everything up to here was delivered or passed over */
     struct hkv_position reported; /* the last that an event told */

@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "node/node.h"
+#include "node/records.h"
 #include "unit/node/fixture_clock.h"
 
 #define NODES_MAX 3
@@ -206,6 +208,53 @@ static void a_flood_from_the_future_ends_the_session_and_is_stored_when_the_cloc
     AWAIT(first_is_sane);
 }
 
+static bool first_has_refused_some(struct nodes *nodes)
+{
+    struct hkv_status status;
+    assert_ok(hkv_status(nodes->store[0], &status));
+    return status.entries_refused > 0;
+}
+
+static bool first_has_its_records(struct nodes *nodes)
+{
+    struct hkv_status status;
+    assert_ok(hkv_status(nodes->store[0], &status));
+    return status.entries >= 2; /* format and member */
+}
+
+static void check_often(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    store->patience.records_check_us = 100000;
+    records_begin(store->records);
+}
+
+static void a_start_in_1970_writes_nothing_until_the_clock_is_set(void **state)
+{
+    struct nodes *nodes = *state;
+    struct hkv_options options = node_options(&nodes->dir[0]);
+    struct hkv_status status;
+    options.namespace_secret = NAMESPACE_SECRET;
+    clock_to_1970(&nodes->clock[0]);
+    nodes->store[0] = clock_open(&options, &nodes->clock[0]);
+    node_on_network(nodes->store[0], check_often, NULL);
+    assert_err(HKV_E_CLOCK, try_put(nodes->store[0], "k"));
+    assert_non_null(strstr(hkv_last_error(), "1970-01-01"));
+    open_one(nodes, 1, 0);
+    node_put(nodes->store[1], "theirs", "v");
+    node_connect(nodes->store[0], nodes->store[1]);
+    AWAIT(first_has_refused_some); /* what the other wrote is from the future, by this clock */
+    assert_ok(hkv_status(nodes->store[0], &status));
+    assert_int_equal(status.entries, 0);
+    assert_false(status.conditions[HKV_CONDITION_CLOCK_SANE]);
+    atomic_store(&nodes->clock[0].ahead_us, 0);
+    AWAIT(first_has_its_records);
+    node_await(nodes->store[0], "theirs", "v");
+    assert_ok(try_put(nodes->store[0], "k"));
+    node_await(nodes->store[1], "k", "v");
+    AWAIT(first_is_sane);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -214,6 +263,7 @@ int main(void)
         TEST(two_peers_and_no_fewer_stop_the_writes_of_a_node_that_is_behind),
         TEST(who_allows_a_bad_clock_writes_and_is_not_healthy),
         TEST(a_node_that_is_far_ahead_of_two_peers_says_so),
+        TEST(a_start_in_1970_writes_nothing_until_the_clock_is_set),
         TEST(a_flood_from_the_future_ends_the_session_and_is_stored_when_the_clock_is_set),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
