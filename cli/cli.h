@@ -82,6 +82,7 @@ enum exit_code verb_info(struct cli *cli);
 enum exit_code verb_peers(struct cli *cli);
 enum exit_code verb_peer(struct cli *cli);
 enum exit_code verb_sync(struct cli *cli);
+enum exit_code verb_verify(struct cli *cli);
 enum exit_code verb_ticket(struct cli *cli);
 enum exit_code verb_join(struct cli *cli);
 enum exit_code verb_call(struct cli *cli);

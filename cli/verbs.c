@@ -89,6 +89,14 @@ const struct verb verbs[] = {
      .summary = "compare with every peer now, and wait for it",
      .flags = {TIMEOUT_FLAG},
      .run = verb_sync},
+    {.name = "verify",
+     .arguments = "",
+     .summary = "re-read everything that is stored, and mend it",
+     .detail =
+         "Through the daemon: bad values and entries are fetched again from peers. With --data-dir: of a stopped\n"
+         "store, reading alone. Exit code 1 when something bad was found.",
+     .flags = {{"data-dir", "DIR", "verify the stopped store in DIR, without a daemon and without mending"}},
+     .run = verb_verify},
     {.name = "ticket",
      .arguments = "read|write",
      .summary = "print a ticket with which another node can join",

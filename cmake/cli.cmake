@@ -1,8 +1,10 @@
-# The command line tool. It shares the text encodings and the place of the socket with the daemon, and nothing else.
+# The command line tool. It shares the text encodings and the place of the socket with the daemon; the library reads stopped
+# stores for it.
 file(GLOB cli_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/cli/*.c)
 add_executable(hero_codescalers ${cli_sources} server/text.c server/socket_dir.c)
 target_include_directories(hero_codescalers PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/include)
-target_link_libraries(hero_codescalers PRIVATE PkgConfig::JANSSON)
+target_link_libraries(hero_codescalers PRIVATE hero_kvs PkgConfig::JANSSON)
+set_target_properties(hero_codescalers PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
 install(TARGETS hero_codescalers RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(FILES man/hero_codescalers.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 

@@ -557,6 +557,60 @@ struct hkv_refused {
 HKV_API enum hkv_err hkv_refused(struct hkv_store *store, struct hkv_refused **out);
 HKV_API void hkv_refused_free(struct hkv_refused *refused);
 
+/* What a verification looks at. */
+enum hkv_verify_kind {
+    HKV_VERIFY_ENTRIES, /* each entry's shape and signatures */
+    HKV_VERIFY_SPANS,   /* counts and fingerprints of runs of entries */
+    HKV_VERIFY_INDEX,   /* what keys show, references, counters: all that follows from entries and values */
+    HKV_VERIFY_VALUES,  /* each value's bytes against its hash */
+    HKV_VERIFY_KIND_COUNT,
+};
+
+/* "entries", "spans", "index", "values". */
+HKV_API const char *hkv_verify_kind_name(enum hkv_verify_kind kind);
+
+struct hkv_verify_counts {
+    uint64_t checked;
+    uint64_t bad;
+    uint64_t repaired; /* of the bad ones. Not among them are values: those are fetched again from peers afterwards */
+};
+
+#define HKV_VERIFY_SENTENCE_BYTES 512
+
+struct hkv_verify_result {
+    struct hkv_verify_counts kinds[HKV_VERIFY_KIND_COUNT];
+    bool sound; /* nothing bad was found */
+    bool
+        unreadable; /* a page of the database is damaged: what lies behind it was not looked at, nor can it be mended */
+    char first[HKV_VERIFY_SENTENCE_BYTES]; /* the first thing that was found bad, in words; "" when sound */
+    uint64_t took_ms;
+};
+
+/* NULL where one is taken means all zero. `progress` gets 0 to 1000 now and then, on a thread of the library (on the
+ * caller's for hkv_verify_dir), and must not block. */
+struct hkv_verify_options {
+    void (*progress)(void *arg, unsigned permille);
+    void *progress_arg;
+};
+
+/* Re-reads everything that is stored, at once and with every signature, where the store itself does so slowly in the
+ * background. A bad value is put into quarantine (values_bad) and fetched again; a bad entry is removed, and peers that
+ * have it send it again; what follows from entries and values is made anew. HKV_OK means that the check ran through,
+ * whatever it found. About a minute and a half for a million entries. Errors: HKV_E_BUSY (a verification is under way),
+ * HKV_E_CLOSED. */
+HKV_API enum hkv_err hkv_verify(struct hkv_store *store, const struct hkv_verify_options *options,
+                                struct hkv_verify_result *out);
+
+/* As hkv_verify without waiting; `done` is called exactly once after HKV_OK. `result` is NULL on error. */
+typedef void (*hkv_verify_fn)(void *arg, enum hkv_err err, const char *error, const struct hkv_verify_result *result);
+HKV_API enum hkv_err hkv_verify_async(struct hkv_store *store, const struct hkv_verify_options *options,
+                                      hkv_verify_fn done, void *arg);
+
+/* Verifies the stopped store in `data_dir`: takes its lock, reads, and mends nothing. Errors: HKV_E_NOT_FOUND (no store
+ * there), HKV_E_LOCKED (a process has it open), HKV_E_VERSION, HKV_E_PERMISSION. */
+HKV_API enum hkv_err hkv_verify_dir(const char *data_dir, const struct hkv_verify_options *options,
+                                    struct hkv_verify_result *out);
+
 struct hkv_info {
     char namespace_id[HKV_ID_TEXT_BYTES];
     char author_id[HKV_ID_TEXT_BYTES];

@@ -74,6 +74,7 @@ const struct rpc_method rpc_methods[] = {
     {"kv.peer_remove", RPC_KIND_OTHER, PARAMS(peer_params), .work = rpc_kv_peer_remove},
     {"kv.sync_once", RPC_KIND_OTHER, PARAMS(sync_params), .start = rpc_kv_sync_once},
     {"kv.wait_converged", RPC_KIND_OTHER, PARAMS(wait_params), .start = rpc_kv_wait_converged},
+    {"kv.verify", RPC_KIND_OTHER, NULL, 0, .start = rpc_kv_verify},
     {"kv.ticket", RPC_KIND_OTHER, PARAMS(ticket_params), .work = rpc_kv_ticket},
     {"kv.join", RPC_KIND_OTHER, PARAMS(join_params), .work = rpc_kv_join},
     {"health", RPC_KIND_OTHER, NULL, 0, .work = rpc_health},

@@ -21,6 +21,7 @@ enum hkv_err rpc_kv_peer_add(struct rpc_call *call);
 enum hkv_err rpc_kv_peer_remove(struct rpc_call *call);
 void rpc_kv_sync_once(struct rpc_call *call);
 void rpc_kv_wait_converged(struct rpc_call *call);
+void rpc_kv_verify(struct rpc_call *call);
 enum hkv_err rpc_kv_ticket(struct rpc_call *call);
 enum hkv_err rpc_kv_join(struct rpc_call *call);
 

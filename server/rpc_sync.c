@@ -256,6 +256,50 @@ void rpc_kv_wait_converged(struct rpc_call *call)
     if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
 }
 
+/* ------------------------------------------------------------------------------------------------ verification */
+
+static json_t *verify_json(const struct hkv_verify_result *result)
+{
+    json_t *object = json_pack("{s:b, s:b, s:s, s:o}", "sound", result->sound, "unreadable", result->unreadable,
+                               "first", result->first, "took_ms", rpc_json_stamp(result->took_ms));
+    for (int i = 0; object && i < HKV_VERIFY_KIND_COUNT; i++) {
+        const struct hkv_verify_counts *counts = &result->kinds[i];
+        json_t *kind = json_pack("{s:o, s:o, s:o}", "checked", rpc_json_stamp(counts->checked), "bad",
+                                 rpc_json_stamp(counts->bad), "repaired", rpc_json_stamp(counts->repaired));
+        if (json_object_set_new(object, hkv_verify_kind_name((enum hkv_verify_kind)i), kind) == 0) continue;
+        json_decref(object);
+        object = NULL;
+    }
+    return object;
+}
+
+static void verify_finished(struct task *task)
+{
+    struct rpc_call *call = call_of(task);
+    json_t *result = call->result;
+    call->result = NULL;
+    if (call->err != HKV_OK)
+        rpc_call_fail_store(call, call->err, call->message);
+    else
+        rpc_call_result(call, result);
+}
+
+/* On the store's callback thread. */
+static void verify_done(void *arg, enum hkv_err err, const char *error, const struct hkv_verify_result *result)
+{
+    struct rpc_call *call = arg;
+    keep_error(call, err, error);
+    if (err == HKV_OK) call->result = verify_json(result);
+    tasks_post(call->request->rpc->tasks, &call->task);
+}
+
+void rpc_kv_verify(struct rpc_call *call)
+{
+    call->task = (struct task){.done = verify_finished};
+    enum hkv_err err = hkv_verify_async(call->request->rpc->store, NULL, verify_done, call);
+    if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
+}
+
 /* ------------------------------------------------------------------------------------------------ tickets */
 
 enum hkv_err rpc_kv_ticket(struct rpc_call *call)

@@ -682,14 +682,12 @@ static enum hkv_err load_place(struct kv_check *c)
     enum hkv_err err = kv_meta_get(c->kv, KV_META_CHECK, &bytes);
     if (err == HKV_OK && bytes.len >= PLACE_BYTES && bytes.data[0] < PHASE_COUNT) {
         c->report.passes = be64_load(bytes.data + 1);
-        if (!c->fresh) {
-            c->every_signature = bytes.data[25] & 1;
-            c->every_signature_next = bytes.data[25] >> 1 & 1;
-            c->phase = (enum kv_check_phase)bytes.data[0];
-            c->report.pass_begun_us = be64_load(bytes.data + 9);
-            c->epoch = be64_load(bytes.data + 17);
-            err = buf_assign(&c->at, slice_part(buf_slice(&bytes), PLACE_BYTES, bytes.len));
-        }
+        c->every_signature = bytes.data[25] & 1;
+        c->every_signature_next = bytes.data[25] >> 1 & 1;
+        c->phase = (enum kv_check_phase)bytes.data[0];
+        c->report.pass_begun_us = be64_load(bytes.data + 9);
+        c->epoch = be64_load(bytes.data + 17);
+        err = buf_assign(&c->at, slice_part(buf_slice(&bytes), PLACE_BYTES, bytes.len));
     }
     buf_fini(&bytes);
     return err == HKV_E_NOT_FOUND ? HKV_OK : err;
@@ -703,7 +701,7 @@ enum hkv_err kv_check_new(struct kv *kv, bool fresh, struct kv_check **out)
     c->fresh = c->every_signature = fresh;
     c->file.fd = -1;
     c->phase = PHASE_COUNT; /* a pass begins with the first step */
-    enum hkv_err err = load_place(c);
+    enum hkv_err err = fresh ? HKV_OK : load_place(c);
     if (err != HKV_OK) {
         kv_check_free(c);
         return err;

@@ -55,7 +55,7 @@ struct kv_check_report {
 };
 
 /* A check at the place where the last one stopped (`fresh`: from the beginning, with every signature verified).
- * Start-up thread or replica. */
+ * Start-up thread or replica; a fresh one any. */
 HKV_CHECK enum hkv_err kv_check_new(struct kv *kv, bool fresh, struct kv_check **out);
 void kv_check_free(struct kv_check *c);
 

@@ -204,18 +204,24 @@ static enum hkv_err load_spans(struct kv *kv)
     return kv_rebuild(kv, NULL, &removed);
 }
 
-static enum hkv_err load_state(struct kv *kv)
+static enum hkv_err load_next_value(struct kv *kv)
 {
     sqlite3_stmt *s;
     bool found;
-    TRY(kv_counters_load(kv));
-    start_steady(kv);
-    TRY(kv_ages_load(kv));
-    TRY(kv_wanted_init(kv));
     TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
     TRY(db_row(&kv->db, s, &found));
     atomic_store(&kv->next_value, db_column_u64(s, 0) + 1);
     sqlite3_reset(s);
+    return HKV_OK;
+}
+
+static enum hkv_err load_state(struct kv *kv)
+{
+    TRY(kv_counters_load(kv));
+    start_steady(kv);
+    TRY(kv_ages_load(kv));
+    TRY(kv_wanted_init(kv));
+    TRY(load_next_value(kv));
     kv->swept_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
     TRY(kv_budget_measure(kv));
@@ -249,6 +255,13 @@ static enum hkv_err open_database(struct kv *kv, bool *created)
     return kv_budget_limit_log(kv);
 }
 
+/* Not the fingerprint tree: a damaged one would have to be made anew first. */
+static enum hkv_err open_to_read(struct kv *kv)
+{
+    TRY(load_next_value(kv));
+    return kv_readers_init(kv);
+}
+
 static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
 {
     TRY(make_paths(kv));
@@ -260,6 +273,7 @@ static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id
     TRY(settle_namespace(kv, other));
     kv->files = kv->config.files;
     if (!kv->files) TRY(files_posix_open(kv->blobs_path, &kv->files));
+    if (kv->config.read_only) return open_to_read(kv);
     TRY(load_state(kv));
     TRY(kv_own_stamp_load(kv));
     TRY(kv_wanted_settle_limit(kv));
@@ -353,6 +367,7 @@ void kv_close(struct kv *kv)
     if (kv->db.handle) {
         kv_rollback(kv);
         kv_readers_fini(kv);
+        if (kv->config.read_only) (void)sqlite3_db_config(kv->db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         spans_free(kv->spans);
         /* The last connection to close checkpoints the log, unless that would be done on a log with holes. */
         if (mend_log(kv) != HKV_OK) (void)sqlite3_db_config(kv->db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);

@@ -50,9 +50,10 @@ struct kv_config {
     struct author_id author; /* ours; changes with kv_set_author */
     uint64_t cache_bytes;    /* page cache of all connections together */
     uint64_t max_value_bytes;
-    uint64_t disk_bytes;                           /* 0: no limit */
-    bool sync_every_commit;                        /* HKV_DURABILITY_POWER */
-    struct env *env;                               /* clocks and random bytes */
+    uint64_t disk_bytes;    /* 0: no limit */
+    bool sync_every_commit; /* HKV_DURABILITY_POWER */
+    struct env *env;        /* clocks and random bytes */
+    bool read_only; /* for a check alone: nothing is written, and nothing but kv_check_* and reads may be called */
     enum hkv_err (*verify)(const struct entry *e); /* of signatures; NULL: entry_verify */
     const char *vfs;                               /* SQLite VFS by name; NULL: the system's files */
     struct files *files;                           /* folder of value files, the caller's; NULL: data_dir/blobs */

@@ -7,6 +7,7 @@
  *   sync_*.c    network thread: sessions with peers              watch.c     events for the application
  *   serve.c     network thread and workers: contents for peers   fetch.c     contents from peers
  *   records.c   format and member records                        identity.c  data directory, secrets
+ *   housekeeping.c  what happens as time passes                  check.c     re-reads what is stored
  *
  * Lock order: none of the locks below is held while another is taken. */
 #ifndef HKV_NODE_NODE_H
@@ -28,6 +29,7 @@
 #define META_JOINED         "joined"         /* present: the namespace came by ticket */
 #define META_FORMAT_WRITTEN "format_written" /* present: this store wrote the format record */
 
+struct checker;
 struct housekeeping;
 struct local_change;
 struct peer_name;
@@ -92,6 +94,7 @@ struct hkv_store {
     struct server *server;
     struct records *records;
     struct housekeeping *housekeeping;
+    struct checker *checker;
     struct local_change *local_change; /* job that tells the driver of local writes */
     atomic_bool local_change_queued;
 

@@ -11,6 +11,7 @@
 
 #include "base/text.h"
 #include "crypto/ed25519.h"
+#include "node/check.h"
 #include "node/fetch.h"
 #include "node/housekeeping.h"
 #include "node/join.h"
@@ -385,6 +386,7 @@ static enum hkv_err open_parts(struct hkv_store *store)
     TRY(fetcher_new(store, &store->fetcher));
     TRY(server_new(store, &store->server));
     TRY(records_new(store, &store->records));
+    TRY(checker_new(store, &store->checker));
     return housekeeping_new(store, &store->housekeeping);
 }
 
@@ -397,6 +399,7 @@ static void begin_on_network(struct hkv_store *store, void *arg)
     records_refresh(store->records);
     records_begin(store->records);
     housekeeping_begin(store->housekeeping);
+    checker_begin(store->checker);
 }
 
 static void write_records(struct hkv_store *store)
@@ -470,6 +473,7 @@ static void close_on_network(struct hkv_store *store, void *arg)
     down->open = 7; /* the six parts, and this function */
     watch_hub_end_timer(&store->watches);
     housekeeping_close(store->housekeeping, part_closed, down);
+    checker_close(store->checker, part_closed, down);
     records_close(store->records, part_closed, down);
     holders_close(store, part_closed, down);
     sync_driver_close(store->sync, part_closed, down);
@@ -498,6 +502,7 @@ static void store_stop(struct hkv_store *store)
 {
     if (store->running) stop_running(store);
     housekeeping_free(store->housekeeping);
+    checker_free(store->checker);
     records_free(store->records);
     holders_fini(store);
     server_free(store->server);

@@ -219,5 +219,32 @@ def test_help_and_completions():
     equal((done.stdout.strip(), done.stderr), ("--wait-converged", ""), "completion of a flag in bash")
 
 
+def test_verify():
+    ok("put", "verified", stdin=bytes(100000))
+    check("nothing is damaged" in ok("verify").decode(), "a sound store")
+    result = json.loads(ok("verify", "--json"))
+    equal((result["sound"], result["values"]["bad"]), (True, 0), "a sound store as JSON")
+    with Daemon(SERVER) as other:
+        folder = other.folder + "/data"
+        with other.connect() as connection:
+            connection.result("kv.put", {"key": "k", "value": base64.b64encode(bytes(100000)).decode()})
+            folder = connection.result("kv.info")["data_dir"]
+        code, _, error = cli("verify", "--data-dir", folder, socket_dir=False)
+        equal(code, 1, "the store of a running daemon")
+        check("--data-dir" in error, error)
+        other.stop()
+        equal(cli("verify", "--data-dir", folder, socket_dir=False)[0], 0, "a stopped store")
+        (name,) = os.listdir(folder + "/blobs")
+        with open(folder + "/blobs/" + name, "r+b") as file:
+            file.seek(5000)
+            file.write(b"x")
+        code, output, error = cli("verify", "--data-dir", folder, socket_dir=False)
+        equal((code, error), (1, ""), "a damaged store")
+        check(b"1 bad" in output and b"100000 bytes" in output, output)
+        result = json.loads(cli("verify", "--data-dir", folder, "--json", socket_dir=False)[1])
+        equal((result["sound"], result["values"]["bad"]), (False, 1), "a damaged store as JSON")
+    equal(cli("verify", "--data-dir", "/nonexistent", socket_dir=False)[0], 1, "no store")
+
+
 with Daemon(SERVER, "--max-value-bytes", str(20 << 20)) as daemon:
     run(globals())

@@ -97,6 +97,7 @@ def examples(connection):
         "kv.peer_remove": [{"peer": PEER}],
         "kv.sync_once": [{"timeout_ms": 1}, {}],
         "kv.wait_converged": [{"timeout_ms": 1}, {"timeout_ms": 1, "peers": [PEER]}],
+        "kv.verify": [{}, None],
         "kv.ticket": [{"mode": "read"}, {"mode": "write"}],
         "kv.join": [{"ticket": ticket}, {"ticket": ticket, "format": "auto"}],
         "health": [{}, None],

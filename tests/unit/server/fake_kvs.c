@@ -749,6 +749,22 @@ enum hkv_err hkv_wait_converged_async(struct hkv_store *store, const char *const
     return HKV_OK;
 }
 
+const char *hkv_verify_kind_name(enum hkv_verify_kind kind)
+{
+    static const char *const names[] = {"entries", "spans", "index", "values"};
+    return names[kind];
+}
+
+enum hkv_err hkv_verify_async(struct hkv_store *store, const struct hkv_verify_options *options, hkv_verify_fn done,
+                              void *arg)
+{
+    (void)options;
+    struct hkv_verify_result result = {.sound = true, .took_ms = 3};
+    enum hkv_err err = injected(store);
+    done(arg, err, err == HKV_OK ? "" : last_error, err == HKV_OK ? &result : NULL);
+    return HKV_OK;
+}
+
 enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mode, char **out)
 {
     enum hkv_err err = injected(store);

@@ -75,6 +75,7 @@ static const char *const calls[] = {
     "\"kv.peer_remove\",\"params\":{\"peer\":\"x\"}",
     "\"kv.sync_once\"",
     "\"kv.wait_converged\",\"params\":{\"timeout_ms\":1}",
+    "\"kv.verify\"",
     "\"kv.ticket\",\"params\":{\"mode\":\"read\"}",
     "\"kv.join\",\"params\":{\"ticket\":\"docx\"}",
     "\"health\"",
