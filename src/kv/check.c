@@ -8,8 +8,7 @@
 #include "base/text.h"
 #include "kv/check_parts.h"
 
-#define PLACE_BYTES        (1 + 8 + 8 + 8 + 1) /* phase, passes, begun, epoch, every signature; the position follows */
-#define ENTRY_CHECK_AUTHOR 8                   /* column of SQL_ENTRY_CHECK: both tables name the same author */
+#define PLACE_BYTES (1 + 8 + 8 + 8 + 1) /* phase, passes, begun, epoch, every signature; the position follows */
 
 /* ------------------------------------------------------------------------------------------------------ what is found
  */
@@ -145,8 +144,6 @@ static enum hkv_err check_entry(struct kv_check *c, struct db *db, sqlite3_stmt 
     if (bad) return bad_entry(c, buf_slice(&walk->id), "its signatures are not valid");
     if (walk->verify_all) return HKV_OK;
     c->report.kinds[KV_CHECK_ENTRY].checked++;
-    if (!sqlite3_column_int(s, ENTRY_CHECK_AUTHOR))
-        derived(c, KV_CHECK_INDEX, "an entry's row names another author than its place");
     TRY(check_author(c, db, walk, &row));
     return check_below_top(c, db, &row);
 }
@@ -190,7 +187,7 @@ static enum hkv_err walk_run(struct kv_check *c, struct db *db, struct slice fro
 {
     sqlite3_stmt *s;
     enum hkv_err err = HKV_OK;
-    TRY(entries_scan(db, SQL_ENTRY_CHECK, from, &s));
+    TRY(entries_scan(db, SQL_ENTRY_SCAN, from, &s));
     for (bool found; err == HKV_OK;) {
         struct author_id author;
         struct slice key;

@@ -1,9 +1,9 @@
 /* Re-reads everything that is stored, in small steps, and says what is not as it was written.
  *
  *   RUNS      each run of entries: shape, fingerprint, author's signatures; the run's count and xor; the rows of
- * `value`, `party` and `key` that an entry must have KEYS      each key's row: number of entries, top, shown VALUES
- * each content: bytes or file against the hash; what the row tells about them REFS      counted references, a window of
- * value numbers at a step COUNTERS  the counters against the tables
+ * `value`, `party` and `key` that an entry must have KEYS      each key's row: top, shown VALUES    each content: bytes
+ * or file against the hash; what the row tells about them REFS      counted references, a window of value numbers at a
+ * step COUNTERS  the counters against the tables
  *
  * A pass goes through the phases in this order; where it stands is kept in `meta`, so that a restart goes on. Steps
  * read one committed snapshot on a pooled connection and never wait for the writer, nor it for them: a step of the

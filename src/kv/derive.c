@@ -7,14 +7,14 @@
 
 /* An entry of the key, when there is any. */
 struct contender {
-    uint64_t entry; /* 0: none */
+    bool exists;
     struct kv_winner winner;
     struct author_id author;
 };
 
 static void contend(struct contender *best, const struct contender *c)
 {
-    bool newer = best->entry == 0 || c->winner.stamp_us > best->winner.stamp_us ||
+    bool newer = !best->exists || c->winner.stamp_us > best->winner.stamp_us ||
                  (c->winner.stamp_us == best->winner.stamp_us && ID_COMPARE(&c->author, &best->author) > 0);
     if (newer) *best = *c;
 }
@@ -47,25 +47,24 @@ static enum hkv_err contender_of(struct db *db, sqlite3_stmt *s, struct contende
     struct value_row v;
     bool shows;
     struct contender c = {
-        .entry = db_column_u64(s, 0),
-        .winner = {db_column_u64(s, 1), db_column_u64(s, 2), db_column_u64(s, 3)},
+        .exists = true,
+        .winner = {db_column_u64(s, 0), db_column_u64(s, 1), db_column_u64(s, 2)},
     };
-    TRY(db_column_id(db, s, 4, c.author.bytes));
+    TRY(db_column_id(db, s, 3, c.author.bytes));
     contend(top, &c);
     TRY(can_show(db, c.winner.value, &v, &shows));
     if (shows) contend(here, &c);
     return HKV_OK;
 }
 
-/* The entries of a key: how many, the greatest, and the greatest whose content is here. */
-static enum hkv_err contenders(struct db *db, struct slice document_key, uint64_t *count, struct contender *top,
-                               struct contender *here)
+/* The entries of a key: the greatest, and the greatest whose content is here. */
+static enum hkv_err contenders(struct db *db, struct slice document_key, struct contender *top, struct contender *here)
 {
     sqlite3_stmt *s;
     enum hkv_err err = HKV_OK;
     TRY(db_statement(db, SQL_KEY_ENTRIES, &s));
     db_bind_slice(s, 1, document_key);
-    for (bool found; err == HKV_OK; ++*count) {
+    for (bool found; err == HKV_OK;) {
         err = db_row(db, s, &found);
         if (err != HKV_OK || !found) break;
         err = contender_of(db, s, top, here);
@@ -100,7 +99,7 @@ static enum hkv_err expect_waiting(struct db *db, const struct contender *here, 
         }
     }
     bool never_did = actual->has_top && !actual->has_shown;
-    if (never_did || here->entry == 0) return HKV_OK;
+    if (never_did || !here->exists) return HKV_OK;
     TRY(can_show(db, here->winner.value, &v, &shows));
     show(out, &here->winner, &v, false);
     return HKV_OK;
@@ -112,12 +111,11 @@ enum hkv_err kv_key_expected(struct db *db, struct slice document_key, const str
     struct contender top = {0}, here = {0};
     struct value_row v;
     bool shows;
-    *out = (struct kv_key_row){.exists = actual->exists, .stored = actual->stored, .awaited = actual->awaited};
-    TRY(contenders(db, document_key, &out->entries, &top, &here));
-    if (top.entry == 0) return HKV_OK;
+    *out = (struct kv_key_row){.exists = actual->exists, .awaited = actual->awaited};
+    TRY(contenders(db, document_key, &top, &here));
+    if (!top.exists) return HKV_OK;
     out->has_top = true;
     out->top = top.winner;
-    out->top_entry = top.entry;
     bool shows_top = actual->has_shown && winners_equal(&actual->shown, &top.winner);
     TRY(can_show(db, top.winner.value, &v, &shows));
     if (!shows || (v.state == VALUE_BAD && !shows_top)) return expect_waiting(db, &here, actual, out);
@@ -127,10 +125,8 @@ enum hkv_err kv_key_expected(struct db *db, struct slice document_key, const str
 
 bool kv_key_rows_equal(const struct kv_key_row *a, const struct kv_key_row *b)
 {
-    if (a->entries != b->entries || a->has_top != b->has_top || a->waiting != b->waiting ||
-        a->has_shown != b->has_shown)
-        return false;
-    if (a->has_top && (a->top_entry != b->top_entry || !winners_equal(&a->top, &b->top))) return false;
+    if (a->has_top != b->has_top || a->waiting != b->waiting || a->has_shown != b->has_shown) return false;
+    if (a->has_top && !winners_equal(&a->top, &b->top)) return false;
     return !a->has_shown || (winners_equal(&a->shown, &b->shown) && a->kind == b->kind &&
                              a->expires_us == b->expires_us && a->expired == b->expired);
 }
@@ -156,8 +152,7 @@ enum hkv_err kv_refs_count(struct db *db, uint64_t low, uint32_t *counts)
 {
     memset(counts, 0, KV_REFS_WINDOW * sizeof *counts);
     TRY(count_column(db, SQL_SUM_ENTRY_REFS, low, counts));
-    TRY(count_column(db, SQL_SUM_KEY_REFS, low, counts));
-    return count_column(db, SQL_SUM_WAITING_REFS, low, counts);
+    return count_column(db, SQL_SUM_KEY_REFS, low, counts);
 }
 
 static enum hkv_err sums(struct db *db, enum sql_id sql, uint64_t *out, int count)
@@ -186,6 +181,6 @@ enum hkv_err kv_counters_expected(struct db *db, struct kv_counters *out, uint64
     out->refused = values[4];
     if (out->position < values[5]) out->position = values[5];
     out->entries = values[6];
-    out->foreign = out->entries - keys[2];
+    out->foreign = keys[2];
     return HKV_OK;
 }

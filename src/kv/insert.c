@@ -106,20 +106,17 @@ static enum hkv_err remove_child(struct kv_op *op, struct slice id)
 {
     struct kv *kv = op->kv;
     struct entry_row row;
-    struct kv_key_row key;
     struct fingerprint print;
     struct slice name;
     bool found;
     TRY(entries_find(&kv->db, id, &row, &found));
     assert(found);
-    bool foreign = kv_key_classify(row.key, &name) == KV_KEY_FOREIGN;
-    if (!foreign) TRY(kv_key_load(kv, row.key, &key));
     entries_fingerprint(&kv->config.namespace, &row, &print);
     TRY(entries_remove(&kv->db, &row));
     TRY(spans_change(kv->spans, id, -1, &print));
     kv->counters.entries--;
     TRY(kv_op_ref(op, row.value, -1));
-    if (!foreign) return kv_shown_removed(op, &row, &key);
+    if (kv_key_classify(row.key, &name) != KV_KEY_FOREIGN) return kv_shown_removed(op, &row);
     kv->counters.foreign--;
     return HKV_OK;
 }
@@ -190,7 +187,7 @@ static bool may_have_children(const struct kv *kv, enum kv_key_class class)
 }
 
 /* Adds the entry's row, or changes the one it replaces. */
-static enum hkv_err store_row(struct kv_op *op, const struct entry *e, const struct entry_row *old, uint64_t *number)
+static enum hkv_err store_row(struct kv_op *op, const struct entry *e, const struct entry_row *old)
 {
     struct entry_row row = {
         .number = old ? old->number : 0,
@@ -203,9 +200,7 @@ static enum hkv_err store_row(struct kv_op *op, const struct entry *e, const str
     };
     uint64_t author;
     TRY(kv_party_number(op->kv, e->author.bytes, true, &author, NULL));
-    TRY(old ? entries_change(&op->kv->db, &row) : entries_add(&op->kv->db, author, &row));
-    *number = row.number;
-    return HKV_OK;
+    return old ? entries_change(&op->kv->db, &row) : entries_add(&op->kv->db, author, &row);
 }
 
 static enum hkv_err change_spans(struct kv *kv, const struct entry *e, const struct entry_row *old)
@@ -223,13 +218,10 @@ enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct e
 {
     struct kv *kv = op->kv;
     struct slice name;
-    struct kv_key_row key;
-    uint64_t number;
     enum kv_key_class class = kv_key_classify(e->key, &name);
     op->cause.version = (struct kv_version){e->record.stamp_us, e->author};
     if (may_have_children(kv, class)) TRY(remove_children(op, buf_slice(&kv->id), &e->record));
-    if (class != KV_KEY_FOREIGN) TRY(kv_key_load(kv, e->key, &key));
-    TRY(store_row(op, e, old, &number));
+    TRY(store_row(op, e, old));
     if (!old) {
         kv->counters.entries++;
         if (class == KV_KEY_FOREIGN) kv->counters.foreign++;
@@ -239,7 +231,7 @@ enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct e
     TRY(kv_party_saw(kv, e->author.bytes, e->record.stamp_us));
     if (author_id_equal(&e->author, &kv->config.author) && e->record.stamp_us > kv->counters.newest_own_us)
         kv->counters.newest_own_us = e->record.stamp_us;
-    if (class != KV_KEY_FOREIGN) TRY(kv_shown_stored(op, e, number, old != NULL, &key));
+    if (class != KV_KEY_FOREIGN) TRY(kv_shown_stored(op, e));
     TRY(kv_op_finish(op));
     /* Last: a walk over a run reads hashes, which stand in the values' rows. */
     return change_spans(kv, e, old);

@@ -346,46 +346,32 @@ struct kv_winner {
 
 #define KV_KIND_EXPIRED 3 /* beside enum kv_kind in the column key.kind: a value whose expiry was announced */
 
-/* The columns of the row itself. */
-struct kv_key_columns {
-    uint64_t entry;
-    uint64_t others;
-    int kind;
-    uint64_t expires_us;
-};
-
 struct kv_key_row {
     bool exists;
-    bool waiting;
+    bool waiting; /* the top is not shown, because its content is not here */
     bool has_top;
     bool has_shown;
     bool expired;
     enum kv_kind kind;
-    uint64_t entries;
     uint64_t expires_us;
-    uint64_t top_entry; /* its number */
+    uint64_t awaited; /* value of the row in `waiting` that was read; 0: none */
     struct kv_winner top;
-    struct kv_winner shown; /* the top, unless the key waits */
-
-    struct kv_key_columns stored; /* as they were read */
-    uint64_t awaited;             /* value of the row in `waiting` that was read; 0: none */
+    struct kv_winner shown;
 };
 
 HKV_CHECK enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key_row *out);
 
-/* As stored, also when its winner is not: then without a top. On any connection. */
+/* As stored, also when the top of a key that waits is not there: then without a top. On any connection. */
 HKV_CHECK enum hkv_err kv_key_read(struct db *db, struct slice document_key, struct kv_key_row *out);
 
-/* Writes the row, or removes one without entries; nothing else follows from it. */
+/* Writes the row, or removes one without a top; nothing else follows from it. */
 HKV_CHECK enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row);
 
-/* An entry of `op->value` is stored as number `entry`; `replaced`: its author had one for this key before. `row` was
- * loaded before that: what a key shows is mostly what the row of its winner says. */
-HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t entry, bool replaced,
-                                       struct kv_key_row *row);
+/* An entry of `op->value` is stored. */
+HKV_CHECK enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e);
 
-/* An entry of this key was removed by a prefix; `row` was loaded before that. */
-HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed, struct kv_key_row *row);
+/* An entry of this key was removed by a prefix. */
+HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed);
 
 /* The value op->value has come: keys whose top waits for it show it. */
 HKV_CHECK enum hkv_err kv_shown_arrived(struct kv_op *op);
@@ -484,8 +470,8 @@ void kv_docs_init(struct kv *kv);
 /* ----------------------------------------------------------------------------------------------------------- derive.c
  * What must be in the tables besides `entry` and the contents, as a function of both. On any connection. */
 
-/* The row that the table `key` must have instead of `actual`: entries and top as the entries say, shown as the top and
- * its value say. What a key shows whose top has not come is history, and taken from `actual` as long as it can be; else
+/* The row that the table `key` must have instead of `actual`: top as the entries say, shown as the top and its value
+ * say. What a key shows whose top has not come is history, and taken from `actual` as long as it can be; else
  * it is the newest entry whose value is here. */
 HKV_CHECK enum hkv_err kv_key_expected(struct db *db, struct slice document_key, const struct kv_key_row *actual,
                                        struct kv_key_row *out);

@@ -31,7 +31,7 @@
 #define KV_READERS_MAX          16
 #define KV_REFUSED_MAX          10000
 #define KV_REFUSED_OF_PEER_MAX  1000                                /* … from one peer */
-#define KV_CHANGES_KEPT         ((uint64_t)131072)                  /* rows of the change log */
+#define KV_CHANGES_KEPT         ((uint64_t)65536)                   /* rows of the change log */
 #define KV_CHANGES_AGE_US       ((uint64_t)7 * 24 * 3600 * 1000000) /* no row is kept for much longer */
 #define KV_PAGE_CHANGES_MAX     1024
 #define KV_CHANGES_TRIM_MAX     ((uint64_t)2048)      /* rows that one step of housekeeping removes */

@@ -158,7 +158,7 @@ static enum hkv_err mend_key(struct rebuild *r, struct slice document_key)
     struct kv_key_row actual, expected;
     TRY(kv_key_read(&kv->db, document_key, &actual));
     TRY(kv_key_expected(&kv->db, document_key, &actual, &expected));
-    if (actual.exists && expected.entries > 0 && kv_key_rows_equal(&actual, &expected)) return HKV_OK;
+    if (actual.exists && expected.has_top && kv_key_rows_equal(&actual, &expected)) return HKV_OK;
     r->keys++;
     return kv_key_save(kv, document_key, &expected);
 }
@@ -263,12 +263,12 @@ static enum hkv_err mend_all_refs(struct rebuild *r)
 /* Rows that lead to nothing, or that nothing leads to. */
 static enum hkv_err remove_astray(struct rebuild *r)
 {
-    static const enum sql_id steps[] = {SQL_MEND_ENTRIES_BARE, SQL_MEND_PLACES, SQL_MEND_ENTRIES};
+    static const enum sql_id steps[] = {SQL_MEND_ENTRIES, SQL_MEND_PLACES};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         TRY(run(r->kv, steps[i]));
-        if (steps[i] != SQL_MEND_ENTRIES_BARE) r->removed += (size_t)sqlite3_changes64(r->kv->db.handle);
+        r->removed += (size_t)sqlite3_changes64(r->kv->db.handle);
     }
-    return HKV_OK;
+    return run(r->kv, SQL_MEND_ENTRIES); /* of the places that were removed */
 }
 
 static enum hkv_err mend_tables(struct rebuild *r, struct spans **spans)
@@ -281,7 +281,6 @@ static enum hkv_err mend_tables(struct rebuild *r, struct spans **spans)
     TRY(values_create_constants(&kv->db));
     TRY(run(kv, SQL_MEND_VALUES));
     TRY(remove_astray(r));
-    TRY(run(kv, SQL_MEND_AUTHORS));
     TRY(for_entries(r, entry_needs_work, mend_entry));
     TRY(remove_astray(r)); /* two places may have led to one entry */
     TRY(kv_parties_flush(kv));

@@ -4,8 +4,8 @@
  *   top      the entry with the greatest (stamp, author)
  *   shown    the top, as soon as its content is here; until then what it was (`waiting`)
  *
- * A key that shows its top has a row in `key` alone, which names the entry; stamp, author and value are those of the
- * entry's row. A key that waits has a row in `waiting` too, found by the value that has to come.
+ * A row of `key` says what the key shows, which mostly is its top. A key that waits has a row in `waiting` too, with
+ * the top's stamp and author, found by the value that has to come.
  *
  * A key is visible when what it shows is a value that has not expired. Each change of a user key's visible state, or of
  * a visible value, is one row of the change log. Foreign entries have no row here. */
@@ -14,8 +14,6 @@
 
 #include "kv/internal.h"
 
-#define KIND_NONE (-1) /* NULL in the column key.kind: nothing is shown */
-
 static struct kv_winner column_winner(sqlite3_stmt *s, int column)
 {
     return (struct kv_winner){db_column_u64(s, column), db_column_u64(s, column + 1), db_column_u64(s, column + 2)};
@@ -23,24 +21,16 @@ static struct kv_winner column_winner(sqlite3_stmt *s, int column)
 
 static void read_key(sqlite3_stmt *s, struct kv_key_row *out)
 {
-    bool shows = sqlite3_column_type(s, 2) != SQLITE_NULL;
-    out->stored = (struct kv_key_columns){
-        .entry = db_column_u64(s, 0),
-        .others = db_column_u64(s, 1),
-        .kind = shows ? sqlite3_column_int(s, 2) : KIND_NONE,
-        .expires_us = db_column_u64(s, 3),
-    };
-    out->awaited = db_column_u64(s, 7);
+    int kind = sqlite3_column_int(s, 3);
+    out->has_shown = sqlite3_column_type(s, 3) != SQLITE_NULL;
+    out->shown = column_winner(s, 0);
+    out->expired = kind == KV_KIND_EXPIRED;
+    out->kind = out->expired ? KV_VALUE : (enum kv_kind)kind;
+    out->expires_us = db_column_u64(s, 4);
+    out->awaited = db_column_u64(s, 5);
     out->waiting = out->awaited != 0;
-    out->has_top = true;
-    out->has_shown = shows;
-    out->entries = out->stored.others + 1;
-    out->top_entry = out->stored.entry;
-    out->top = column_winner(s, 4);
-    out->shown = out->waiting ? column_winner(s, 8) : out->top;
-    out->expired = out->stored.kind == KV_KIND_EXPIRED;
-    out->kind = out->expired || !shows ? KV_VALUE : (enum kv_kind)out->stored.kind;
-    out->expires_us = out->stored.expires_us;
+    out->top = out->shown;
+    if (out->waiting) out->top = (struct kv_winner){db_column_u64(s, 6), db_column_u64(s, 7), out->awaited};
 }
 
 enum hkv_err kv_key_read(struct db *db, struct slice document_key, struct kv_key_row *out)
@@ -51,7 +41,8 @@ enum hkv_err kv_key_read(struct db *db, struct slice document_key, struct kv_key
     db_bind_slice(s, 1, document_key);
     TRY(db_row(db, s, &out->exists));
     if (!out->exists) return HKV_OK;
-    if (sqlite3_column_type(s, 4) != SQLITE_NULL) read_key(s, out);
+    read_key(s, out);
+    out->has_top = !out->waiting || sqlite3_column_type(s, 7) != SQLITE_NULL;
     sqlite3_reset(s);
     return HKV_OK;
 }
@@ -60,7 +51,7 @@ enum hkv_err kv_key_load(struct kv *kv, struct slice document_key, struct kv_key
 {
     TRY(kv_key_read(&kv->db, document_key, out));
     if (!out->exists || out->has_top) return HKV_OK;
-    return error_set(HKV_E_CORRUPT, "%s: the table entry lacks the winner of a key", kv->db_path);
+    return error_set(HKV_E_CORRUPT, "%s: the table waiting lacks a key that waits", kv->db_path);
 }
 
 static bool winners_equal(const struct kv_winner *a, const struct kv_winner *b)
@@ -68,75 +59,53 @@ static bool winners_equal(const struct kv_winner *a, const struct kv_winner *b)
     return a->stamp_us == b->stamp_us && a->author == b->author && a->value == b->value;
 }
 
-static enum hkv_err waiting_remove(struct kv *kv, struct slice document_key, uint64_t value)
+static void bind_number_or_null(sqlite3_stmt *s, int index, uint64_t number, bool present)
 {
-    sqlite3_stmt *s;
-    TRY(db_statement(&kv->db, SQL_WAITING_REMOVE, &s));
-    db_bind_u64(s, 1, value);
-    db_bind_slice(s, 2, document_key);
-    return db_run(&kv->db, s);
+    if (present)
+        db_bind_u64(s, index, number);
+    else
+        sqlite3_bind_null(s, index);
 }
 
-static enum hkv_err waiting_put(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
+/* Takes the row out of `waiting` that was read, and puts the one there that is to be. */
+static enum hkv_err waiting_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
 {
+    uint64_t awaited = row->waiting ? row->top.value : 0;
     sqlite3_stmt *s;
-    TRY(db_statement(&kv->db, SQL_WAITING_PUT, &s));
-    db_bind_u64(s, 1, row->top.value);
-    db_bind_slice(s, 2, document_key);
-    if (row->has_shown) {
-        db_bind_u64(s, 3, row->shown.stamp_us);
-        db_bind_u64(s, 4, row->shown.author);
-        db_bind_u64(s, 5, row->shown.value);
-    } else {
-        for (int i = 3; i <= 5; i++) sqlite3_bind_null(s, i);
+    if (row->awaited && row->awaited != awaited) {
+        TRY(db_statement(&kv->db, SQL_WAITING_REMOVE, &s));
+        db_bind_u64(s, 1, row->awaited);
+        db_bind_slice(s, 2, document_key);
+        TRY(db_run(&kv->db, s));
     }
-    return db_run(&kv->db, s);
-}
-
-static enum hkv_err key_write(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
-{
-    const struct kv_key_columns now = {
-        .entry = row->top_entry,
-        .others = row->entries - 1,
-        .kind = !row->has_shown ? KIND_NONE
-                : row->expired  ? KV_KIND_EXPIRED
-                                : (int)row->kind,
-        .expires_us = row->has_shown ? row->expires_us : 0,
-    };
-    const struct kv_key_columns *old = &row->stored;
-    sqlite3_stmt *s;
-    /* A new version by the same author is mostly a change of the entry's row alone. */
-    if (row->exists && now.entry == old->entry && now.others == old->others && now.kind == old->kind &&
-        now.expires_us == old->expires_us)
-        return HKV_OK;
-    TRY(db_statement(&kv->db, row->exists ? SQL_KEY_CHANGE : SQL_KEY_ADD, &s));
-    db_bind_slice(s, 1, document_key);
-    db_bind_u64(s, 2, now.entry);
-    db_bind_u64(s, 3, now.others);
-    if (now.kind == KIND_NONE)
-        sqlite3_bind_null(s, 4);
-    else
-        sqlite3_bind_int(s, 4, now.kind);
-    if (now.expires_us)
-        db_bind_u64(s, 5, now.expires_us);
-    else
-        sqlite3_bind_null(s, 5);
+    if (!awaited) return HKV_OK;
+    TRY(db_statement(&kv->db, SQL_WAITING_PUT, &s));
+    db_bind_u64(s, 1, awaited);
+    db_bind_slice(s, 2, document_key);
+    db_bind_u64(s, 3, row->top.stamp_us);
+    db_bind_u64(s, 4, row->top.author);
     return db_run(&kv->db, s);
 }
 
 enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct kv_key_row *row)
 {
     sqlite3_stmt *s;
-    if (row->awaited && (!row->waiting || row->top.value != row->awaited || row->entries == 0))
-        TRY(waiting_remove(kv, document_key, row->awaited));
-    if (row->entries > 0) {
-        assert(row->has_top && (row->waiting || (row->has_shown && winners_equal(&row->shown, &row->top))));
-        if (row->waiting) TRY(waiting_put(kv, document_key, row));
-        return key_write(kv, document_key, row);
+    TRY(waiting_save(kv, document_key, row));
+    if (!row->has_top) {
+        if (!row->exists) return HKV_OK;
+        TRY(db_statement(&kv->db, SQL_KEY_REMOVE, &s));
+        db_bind_slice(s, 1, document_key);
+        return db_run(&kv->db, s);
     }
-    if (!row->exists) return HKV_OK;
-    TRY(db_statement(&kv->db, SQL_KEY_REMOVE, &s));
+    assert(row->waiting || (row->has_shown && winners_equal(&row->shown, &row->top)));
+    TRY(db_statement(&kv->db, row->exists ? SQL_KEY_CHANGE : SQL_KEY_ADD, &s));
     db_bind_slice(s, 1, document_key);
+    bind_number_or_null(s, 2, row->shown.stamp_us, row->has_shown);
+    bind_number_or_null(s, 3, row->shown.author, row->has_shown);
+    bind_number_or_null(s, 4, row->shown.value, row->has_shown);
+    bind_number_or_null(s, 5, row->expired ? KV_KIND_EXPIRED : (uint64_t)row->kind, row->has_shown);
+    bind_number_or_null(s, 6, row->expires_us, row->has_shown && row->expires_us);
+    bind_number_or_null(s, 7, row->top.value, row->waiting);
     return db_run(&kv->db, s);
 }
 
@@ -263,89 +232,91 @@ static enum hkv_err beats_top(struct kv *kv, const struct kv_key_row *row, uint6
 }
 
 static enum hkv_err set_top(struct kv_op *op, struct slice document_key, struct kv_key_row *row,
-                            const struct kv_winner *top, uint64_t entry, const struct value_row *v)
+                            const struct kv_winner *top, const struct value_row *v)
 {
     row->has_top = true;
     row->top = *top;
-    row->top_entry = entry;
     bool shown_already = row->has_shown && winners_equal(&row->shown, top);
     row->waiting = v->state != VALUE_PRESENT && !shown_already; /* what is shown may have become bad */
     return row->waiting || shown_already ? HKV_OK : show_top(op, document_key, row, v);
 }
 
-enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e, uint64_t entry, bool replaced,
-                             struct kv_key_row *row)
+enum hkv_err kv_shown_stored(struct kv_op *op, const struct entry *e)
 {
     struct kv *kv = op->kv;
+    struct kv_key_row row;
     struct kv_winner winner = {.stamp_us = e->record.stamp_us, .value = op->value.id};
     bool wins;
     TRY(kv_party_number(kv, e->author.bytes, true, &winner.author, NULL));
-    if (!replaced) row->entries++;
-    TRY(beats_top(kv, row, winner.stamp_us, winner.author, &e->author, &wins));
-    if (wins) TRY(set_top(op, e->key, row, &winner, entry, &op->value));
-    return kv_key_save(kv, e->key, row);
+    TRY(kv_key_load(kv, e->key, &row));
+    TRY(beats_top(kv, &row, winner.stamp_us, winner.author, &e->author, &wins));
+    if (!wins) return HKV_OK;
+    TRY(set_top(op, e->key, &row, &winner, &op->value));
+    return kv_key_save(kv, e->key, &row);
 }
 
 /* Takes the entry of the current row as winner if it beats the one found so far, whose author is `holder`. */
 static enum hkv_err take_winner(struct kv *kv, sqlite3_stmt *s, struct kv_winner *top, struct author_id *holder,
-                                uint64_t *entry)
+                                bool *any)
 {
-    struct kv_winner next = column_winner(s, 1);
+    struct kv_winner next = column_winner(s, 0);
     struct author_id author;
-    TRY(db_column_id(&kv->db, s, 4, author.bytes));
-    bool wins = *entry == 0 || next.stamp_us > top->stamp_us ||
-                (next.stamp_us == top->stamp_us && ID_COMPARE(&author, holder) > 0);
-    if (!wins) return HKV_OK;
+    TRY(db_column_id(&kv->db, s, 3, author.bytes));
+    if (*any && next.stamp_us < top->stamp_us) return HKV_OK;
+    if (*any && next.stamp_us == top->stamp_us && ID_COMPARE(&author, holder) < 0) return HKV_OK;
     *top = next;
     *holder = author;
-    *entry = db_column_u64(s, 0);
+    *any = true;
     return HKV_OK;
 }
 
 /* The winner among the entries that the key still has. Every author is asked: that happens only when a prefix removed
- * one of several entries of a key. */
-static enum hkv_err find_top(struct kv *kv, struct slice document_key, struct kv_winner *top, uint64_t *entry)
+ * the winner of a key. */
+static enum hkv_err find_top(struct kv *kv, struct slice document_key, struct kv_winner *top, bool *any)
 {
     sqlite3_stmt *s;
     struct author_id holder;
     enum hkv_err err = HKV_OK;
-    *entry = 0;
+    *any = false;
     TRY(db_statement(&kv->db, SQL_KEY_ENTRIES, &s));
     db_bind_slice(s, 1, document_key);
     for (bool found; err == HKV_OK;) {
         err = db_row(&kv->db, s, &found);
         if (err != HKV_OK || !found) break;
-        err = take_winner(kv, s, top, &holder, entry);
+        err = take_winner(kv, s, top, &holder, any);
     }
     sqlite3_reset(s);
-    if (err != HKV_OK || *entry) return err;
-    return error_set(HKV_E_CORRUPT, "%s: the table place lacks an entry of a key", kv->db_path);
+    return err;
 }
 
-/* Its winner is gone, other entries are left. */
+/* The winner is gone. */
 static enum hkv_err show_next(struct kv_op *op, struct slice document_key, struct kv_key_row *row)
 {
     struct kv *kv = op->kv;
     struct kv_winner top;
     struct value_row v;
-    uint64_t entry;
-    bool found;
-    TRY(find_top(kv, document_key, &top, &entry));
+    bool any, found;
+    TRY(find_top(kv, document_key, &top, &any));
+    if (!any) {
+        row->has_top = row->waiting = false;
+        return show_nothing(op, document_key, row);
+    }
     TRY(values_get(&kv->db, top.value, &v, &found));
     if (!found) return error_set(HKV_E_CORRUPT, "%s: the table value lacks an entry's value", kv->db_path);
-    return set_top(op, document_key, row, &top, entry, &v);
+    return set_top(op, document_key, row, &top, &v);
 }
 
-enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed, struct kv_key_row *row)
+enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row *removed)
 {
     struct kv *kv = op->kv;
-    if (!row->exists) return error_set(HKV_E_CORRUPT, "%s: the table key lacks an entry's key", kv->db_path);
-    row->entries--;
-    if (row->entries == 0)
-        TRY(show_nothing(op, removed->key, row));
-    else if (row->top_entry == removed->number)
-        TRY(show_next(op, removed->key, row));
-    return kv_key_save(kv, removed->key, row);
+    struct kv_key_row row;
+    uint64_t number;
+    TRY(kv_party_number(kv, removed->author.bytes, true, &number, NULL));
+    TRY(kv_key_load(kv, removed->key, &row));
+    if (!row.exists) return error_set(HKV_E_CORRUPT, "%s: the table key lacks an entry's key", kv->db_path);
+    if (row.top.author != number) return HKV_OK;
+    TRY(show_next(op, removed->key, &row));
+    return kv_key_save(kv, removed->key, &row);
 }
 
 enum hkv_err kv_shown_arrived(struct kv_op *op)

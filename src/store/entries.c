@@ -100,39 +100,49 @@ enum hkv_err entries_find(struct db *db, struct slice id, struct entry_row *out,
     return err;
 }
 
-static enum hkv_err add_place(struct db *db, uint64_t author, const struct entry_row *row)
-{
-    sqlite3_stmt *s;
-    TRY(db_statement(db, SQL_PLACE_ADD, &s));
-    db_bind_u64(s, 1, author);
-    db_bind_slice(s, 2, row->key);
-    db_bind_u64(s, 3, row->number);
-    return db_run(db, s);
-}
-
-enum hkv_err entries_add(struct db *db, uint64_t author, struct entry_row *row)
+static enum hkv_err add_signed(struct db *db, struct entry_row *row)
 {
     uint8_t room[SIGNATURES_BYTES + LENGTH_BYTES_MAX];
     sqlite3_stmt *s;
     TRY(db_statement(db, SQL_ENTRY_ADD, &s));
-    db_bind_u64(s, 1, author);
-    db_bind_u64(s, 2, row->record.stamp_us);
-    db_bind_u64(s, 3, row->value);
-    db_bind_slice(s, 4, slice_of(room, signed_encode(row, room)));
+    db_bind_slice(s, 1, slice_of(room, signed_encode(row, room)));
     TRY(db_run(db, s));
     row->number = (uint64_t)sqlite3_last_insert_rowid(db->handle);
-    return add_place(db, author, row);
+    return HKV_OK;
 }
 
-enum hkv_err entries_change(struct db *db, const struct entry_row *row)
+enum hkv_err entries_add(struct db *db, uint64_t author, struct entry_row *row)
+{
+    sqlite3_stmt *s;
+    TRY(add_signed(db, row));
+    TRY(db_statement(db, SQL_PLACE_ADD, &s));
+    db_bind_u64(s, 1, author);
+    db_bind_slice(s, 2, row->key);
+    db_bind_u64(s, 3, row->record.stamp_us);
+    db_bind_u64(s, 4, row->value);
+    db_bind_u64(s, 5, row->number);
+    return db_run(db, s);
+}
+
+static enum hkv_err change_signed(struct db *db, const struct entry_row *row)
 {
     uint8_t room[SIGNATURES_BYTES + LENGTH_BYTES_MAX];
     sqlite3_stmt *s;
     TRY(db_statement(db, SQL_ENTRY_CHANGE, &s));
     db_bind_u64(s, 1, row->number);
-    db_bind_u64(s, 2, row->record.stamp_us);
-    db_bind_u64(s, 3, row->value);
-    db_bind_slice(s, 4, slice_of(room, signed_encode(row, room)));
+    db_bind_slice(s, 2, slice_of(room, signed_encode(row, room)));
+    return db_run(db, s);
+}
+
+enum hkv_err entries_change(struct db *db, const struct entry_row *row)
+{
+    sqlite3_stmt *s;
+    TRY(change_signed(db, row));
+    TRY(db_statement(db, SQL_PLACE_CHANGE, &s));
+    db_bind_id(s, 1, row->author.bytes);
+    db_bind_slice(s, 2, row->key);
+    db_bind_u64(s, 3, row->record.stamp_us);
+    db_bind_u64(s, 4, row->value);
     return db_run(db, s);
 }
 

@@ -11,7 +11,7 @@
 #include "wire/entry.h"
 
 struct entry_row {
-    uint64_t number;
+    uint64_t number; /* of its signatures */
     struct author_id author;
     struct slice key; /* borrowed from the statement or the id that it was found by */
     struct record record;
@@ -35,8 +35,8 @@ HKV_CHECK enum hkv_err entries_read(struct db *db, sqlite3_stmt *s, struct entry
 
 HKV_CHECK enum hkv_err entries_find(struct db *db, struct slice id, struct entry_row *out, bool *found);
 
-/* Adds the row, which gets its number; `author` is the number of its author. Or changes what the row `row->number` says
- * of its id. */
+/* Adds the row, which gets its number; `author` is the number of its author. Or changes the row of the same id, whose
+ * number is known. */
 HKV_CHECK enum hkv_err entries_add(struct db *db, uint64_t author, struct entry_row *row);
 HKV_CHECK enum hkv_err entries_change(struct db *db, const struct entry_row *row);
 HKV_CHECK enum hkv_err entries_remove(struct db *db, const struct entry_row *row);

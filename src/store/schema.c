@@ -9,20 +9,19 @@
 #define STRING(x)  STRING_(x)
 
 /* `bytes` and `outboard` are last in `value`: what follows a long column can only be read by walking its overflow
- * pages. The index on hashes takes their first VALUE_HASH_PREFIX bytes: hashes arrive in random order, and a fifth of
- * the size keeps the index in the cache five times longer. */
+ * pages. The index on hashes takes their first VALUE_HASH_PREFIX bytes: hashes arrive in random order, and a third of
+ * the size keeps the index in the cache three times longer. */
 static const char content_tables[] =
-    "CREATE TABLE entry (number INTEGER PRIMARY KEY, author INTEGER NOT NULL, stamp_us INTEGER NOT NULL,"
-    " value INTEGER NOT NULL, signed BLOB NOT NULL);"
-    "CREATE TABLE place (author INTEGER NOT NULL, key BLOB NOT NULL, entry INTEGER NOT NULL, PRIMARY KEY (author, key))"
-    " WITHOUT ROWID;"
+    "CREATE TABLE entry (number INTEGER PRIMARY KEY, signed BLOB NOT NULL);"
+    "CREATE TABLE place (author INTEGER NOT NULL, key BLOB NOT NULL, stamp_us INTEGER NOT NULL, value INTEGER NOT NULL,"
+    " entry INTEGER NOT NULL, PRIMARY KEY (author, key)) WITHOUT ROWID;"
     "CREATE TABLE span (first BLOB PRIMARY KEY, count INTEGER NOT NULL, fingerprints BLOB NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE key (key BLOB PRIMARY KEY, entry INTEGER NOT NULL, others INTEGER NOT NULL, kind INTEGER,"
-    " expires_us INTEGER) WITHOUT ROWID;"
+    "CREATE TABLE key (key BLOB PRIMARY KEY, stamp_us INTEGER, author INTEGER, value INTEGER, kind INTEGER,"
+    " expires_us INTEGER, awaited INTEGER) WITHOUT ROWID;"
     "CREATE INDEX key_expires ON key (expires_us) WHERE expires_us > 0 AND kind = 0;"
     "CREATE INDEX key_expired ON key (expires_us) WHERE kind = 3;"
-    "CREATE TABLE waiting (value INTEGER NOT NULL, key BLOB NOT NULL, shown_us INTEGER, shown_author INTEGER,"
-    " shown_value INTEGER, PRIMARY KEY (value, key)) WITHOUT ROWID;"
+    "CREATE TABLE waiting (value INTEGER NOT NULL, key BLOB NOT NULL, top_us INTEGER NOT NULL,"
+    " top_author INTEGER NOT NULL, PRIMARY KEY (value, key)) WITHOUT ROWID;"
     "CREATE TABLE value (id INTEGER PRIMARY KEY, hash BLOB NOT NULL, length INTEGER NOT NULL, refs INTEGER NOT NULL,"
     " state INTEGER NOT NULL, kind INTEGER, skip INTEGER, expires_us INTEGER, freed_us INTEGER, next_try_us INTEGER,"
     " since_us INTEGER, tried_us INTEGER, attempts INTEGER, file INTEGER, providers BLOB, outboard BLOB, bytes BLOB);"

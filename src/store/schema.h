@@ -1,13 +1,12 @@
 /* The tables of docs/store.db and the version of their form.
  *
  *   table    key → columns
- *   entry    number → author, stamp, number of its value, `signed`: both signatures as received, then the length
- *   place    author, document key → number of the entry
+ *   place    author, document key → stamp, value, number of the row in `entry`
+ *   entry    number → `signed`: both signatures as received, then the length
  *   span     first id of a run of entries → count, xor of fingerprints (store/spans.h)
- *   key      document key → `entry`: the winner; `others`: how many entries of other authors there are; what the key
- *            shows, which is the winner unless it waits: `kind` (NULL: nothing), `expires_us`
- *   waiting  value, document key → a key whose winner's value is not here, and what it shows instead: stamp, author,
- *            value (NULL: nothing)
+ *   key      document key → what it shows (NULL: nothing): stamp, author, value, its kind and expiry; `awaited`: value
+ *            of the winning entry when that is another one, whose value is not here
+ *   waiting  value, document key → stamp and author of that entry
  *   value    number → hash, length, counted references, state, form, then bytes or a file's number (store/values.h)
  *   change   position → document key, kind, version, peer
  *   party    number ↔ id of an author or peer; newest stamp accepted from the author
@@ -15,12 +14,9 @@
  *   refused  id → an entry from the future, kept until it is due
  *   meta     name → small values: format, namespace, counters, epoch
  *
- *        key ──────────┐                   ┌──▶ value
- *                      ├──▶ entry ─────────┤
- *        place ────────┘      (appended)   └──▶ party
- *
  * What is long stands in `entry` and `value`, whose rows are appended and fill their pages; the two tables in the order
- * of keys, whose pages are five sixths full whatever the order of arrival, hold a key and a number.
+ * of keys, whose pages are five sixths full whatever the order of arrival, hold a key and some numbers. What can be
+ * computed is not stored: the hash of an entry is that of its value, its fingerprint is hashed when it is asked for.
  *
  * Columns that hold an author, a peer or a value hold its number: 32 bytes for each would be a third of the file.
  * Numbers are never seen outside the store.

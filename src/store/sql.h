@@ -7,8 +7,8 @@
 
 /* An entry with the author and key of its place and the hash of its value. CROSS JOIN fixes the order of the loops:
  * authors by id, then keys. */
-#define SQL_ENTRY_COLUMNS "p.id, l.key, e.number, e.stamp_us, e.value, v.hash, v.state, e.signed"
-#define SQL_ENTRY_TABLES  "CROSS JOIN entry e ON e.number = l.entry CROSS JOIN value v ON v.id = e.value "
+#define SQL_ENTRY_COLUMNS "p.id, l.key, l.entry, l.stamp_us, l.value, v.hash, v.state, e.signed"
+#define SQL_ENTRY_TABLES  "CROSS JOIN entry e ON e.number = l.entry CROSS JOIN value v ON v.id = l.value "
 
 /* The places from the id ?1 ‖ ?2 on. */
 #define SQL_PLACES_FROM                                                                                                \
@@ -17,16 +17,12 @@
 
 #define SQL_VALUE_COLUMNS "id, hash, length, refs, state, kind, skip, expires_us, file"
 
-/* What keys show: their top, or what a row of `waiting` says. */
-#define SQL_SHOWN_COLUMNS                                                                                              \
-    "k.key, ifnull(w.shown_us, e.stamp_us), p.id, k.kind, k.expires_us, v.hash, v.length, v.skip, v.file, v.state"
-#define SQL_SHOWN_TABLES                                                                                               \
-    "key k CROSS JOIN entry e ON e.number = k.entry LEFT JOIN waiting w ON w.value = e.value AND w.key = k.key "       \
-    "CROSS JOIN value v ON v.id = CASE WHEN w.value IS NULL THEN e.value ELSE w.shown_value END "                      \
-    "CROSS JOIN party p ON p.number = CASE WHEN w.value IS NULL THEN e.author ELSE w.shown_author END "
+/* What keys show. */
+#define SQL_SHOWN_COLUMNS "k.key, k.stamp_us, p.id, k.kind, k.expires_us, v.hash, v.length, v.skip, v.file, v.state"
+#define SQL_SHOWN_TABLES  "key k CROSS JOIN value v ON v.id = k.value CROSS JOIN party p ON p.number = k.author "
 
 /* The part of a hash that is indexed, VALUE_HASH_PREFIX bytes. */
-#define SQL_HASH_PREFIX "substr(hash, 1, 6)"
+#define SQL_HASH_PREFIX "substr(hash, 1, 5)"
 
 #define SQL_TABLE(X)                                                                                                   \
     X(BEGIN, "BEGIN IMMEDIATE")                                                                                        \
@@ -50,17 +46,19 @@
     X(ENTRY_FIND,                                                                                                      \
       "SELECT " SQL_ENTRY_COLUMNS " FROM party p CROSS JOIN place l ON l.author = p.number " SQL_ENTRY_TABLES          \
       "WHERE p.id = ?1 AND l.key = ?2")                                                                                \
-    X(ENTRY_ADD, "INSERT INTO entry (author, stamp_us, value, signed) VALUES (?1, ?2, ?3, ?4)")                        \
-    X(ENTRY_CHANGE, "UPDATE entry SET stamp_us = ?2, value = ?3, signed = ?4 WHERE number = ?1")                       \
+    X(ENTRY_ADD, "INSERT INTO entry (signed) VALUES (?1)")                                                             \
+    X(ENTRY_CHANGE, "UPDATE entry SET signed = ?2 WHERE number = ?1")                                                  \
     X(ENTRY_REMOVE, "DELETE FROM entry WHERE number = ?1")                                                             \
     X(ENTRY_SCAN, "SELECT " SQL_ENTRY_COLUMNS " FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)              \
-    X(ENTRY_PRINTS, "SELECT p.id, l.key, e.stamp_us, v.hash FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)  \
+    X(ENTRY_PRINTS, "SELECT p.id, l.key, l.stamp_us, v.hash FROM " SQL_PLACES_FROM                                     \
+                    "CROSS JOIN value v ON v.id = l.value " SQL_PLACES_ORDER)                                          \
     X(ENTRY_LAST,                                                                                                      \
       "SELECT " SQL_ENTRY_COLUMNS " FROM party p CROSS JOIN place l ON l.author = p.number " SQL_ENTRY_TABLES          \
       "WHERE p.id = ?1 AND l.key < ?2 ORDER BY l.key DESC LIMIT 1")                                                    \
-    X(ENTRY_CHECK,                                                                                                     \
-      "SELECT " SQL_ENTRY_COLUMNS ", e.author = l.author FROM " SQL_PLACES_FROM SQL_ENTRY_TABLES SQL_PLACES_ORDER)     \
-    X(PLACE_ADD, "INSERT INTO place (author, key, entry) VALUES (?1, ?2, ?3)")                                         \
+    X(PLACE_ADD, "INSERT INTO place (author, key, stamp_us, value, entry) VALUES (?1, ?2, ?3, ?4, ?5)")                \
+    X(PLACE_CHANGE,                                                                                                    \
+      "UPDATE place SET stamp_us = ?3, value = ?4 WHERE author = (SELECT number FROM party WHERE id = ?1) "            \
+      "AND key = ?2")                                                                                                  \
     X(PLACE_REMOVE, "DELETE FROM place WHERE author = (SELECT number FROM party WHERE id = ?1) AND key = ?2")          \
     X(PLACE_SCAN, "SELECT p.id, l.key FROM " SQL_PLACES_FROM SQL_PLACES_ORDER)                                         \
     X(PLACE_BEFORE, "SELECT ?1, key FROM place WHERE author = (SELECT number FROM party WHERE id = ?1) "               \
@@ -76,30 +74,33 @@
     X(SPAN_CLEAR, "DELETE FROM span")                                                                                  \
     X(SPAN_REMOVE, "DELETE FROM span WHERE first = ?1")                                                                \
     /* keys */                                                                                                         \
-    X(KEY_FIND, "SELECT k.entry, k.others, k.kind, k.expires_us, e.stamp_us, e.author, e.value, w.value, w.shown_us, " \
-                "w.shown_author, w.shown_value FROM key k LEFT JOIN entry e ON e.number = k.entry "                    \
-                "LEFT JOIN waiting w ON w.value = e.value AND w.key = k.key WHERE k.key = ?1")                         \
-    X(KEY_ADD, "INSERT INTO key (key, entry, others, kind, expires_us) VALUES (?1, ?2, ?3, ?4, ?5)")                   \
-    X(KEY_CHANGE, "UPDATE key SET entry = ?2, others = ?3, kind = ?4, expires_us = ?5 WHERE key = ?1")                 \
+    X(KEY_FIND,                                                                                                        \
+      "SELECT k.stamp_us, k.author, k.value, k.kind, k.expires_us, k.awaited, w.top_us, w.top_author FROM key k "      \
+      "LEFT JOIN waiting w ON w.value = k.awaited AND w.key = k.key WHERE k.key = ?1")                                 \
+    X(KEY_ADD, "INSERT INTO key (key, stamp_us, author, value, kind, expires_us, awaited) "                            \
+               "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")                                                                  \
+    X(KEY_CHANGE, "UPDATE key SET stamp_us = ?2, author = ?3, value = ?4, kind = ?5, expires_us = ?6, awaited = ?7 "   \
+                  "WHERE key = ?1")                                                                                    \
     X(KEY_REMOVE, "DELETE FROM key WHERE key = ?1")                                                                    \
     X(KEY_AFTER, "SELECT key FROM key WHERE key > ?1 ORDER BY key LIMIT 1")                                            \
     X(KEY_EXPIRING, "SELECT key, expires_us FROM key WHERE expires_us > 0 AND kind = 0 ORDER BY expires_us LIMIT 1")   \
     X(KEY_EXPIRED_LAST, "SELECT key, expires_us FROM key WHERE kind = 3 ORDER BY expires_us DESC LIMIT 1")             \
-    X(KEY_TOP, "SELECT e.stamp_us, p.id FROM key k CROSS JOIN entry e ON e.number = k.entry "                          \
-               "CROSS JOIN party p ON p.number = e.author WHERE k.key = ?1")                                           \
-    X(KEY_ENTRIES, "SELECT l.entry, e.stamp_us, e.author, e.value, p.id FROM party p CROSS JOIN place l "              \
-                   "ON l.author = p.number AND l.key = ?1 CROSS JOIN entry e ON e.number = l.entry")                   \
+    X(KEY_TOP, "SELECT CASE WHEN k.awaited IS NULL THEN k.stamp_us ELSE w.top_us END, p.id FROM key k "                \
+               "LEFT JOIN waiting w ON w.value = k.awaited AND w.key = k.key CROSS JOIN party p "                      \
+               "ON p.number = CASE WHEN k.awaited IS NULL THEN k.author ELSE w.top_author END WHERE k.key = ?1")       \
+    X(KEY_ENTRIES, "SELECT l.stamp_us, l.author, l.value, p.id FROM party p CROSS JOIN place l "                       \
+                   "ON l.author = p.number AND l.key = ?1")                                                            \
     X(KEY_SHOWN, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")        \
     X(KEY_SHOWN_META, "SELECT " SQL_SHOWN_COLUMNS " FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")                        \
     X(KEY_LIST, "SELECT " SQL_SHOWN_COLUMNS ", v.outboard, v.bytes FROM " SQL_SHOWN_TABLES                             \
                 "WHERE k.key >= ?1 AND k.key < ?2 AND k.kind = 0 ORDER BY k.key")                                      \
     X(KEY_LIST_META, "SELECT " SQL_SHOWN_COLUMNS " FROM " SQL_SHOWN_TABLES                                             \
                      "WHERE k.key >= ?1 AND k.key < ?2 AND k.kind = 0 ORDER BY k.key")                                 \
-    X(KEY_SHOWN_VERSION, "SELECT ifnull(w.shown_us, e.stamp_us), p.id FROM " SQL_SHOWN_TABLES "WHERE k.key = ?1")      \
+    X(KEY_SHOWN_VERSION,                                                                                               \
+      "SELECT k.stamp_us, p.id FROM key k CROSS JOIN party p ON p.number = k.author WHERE k.key = ?1")                 \
     X(KEY_HISTORY, "SELECT " SQL_ENTRY_COLUMNS ", v.kind, v.length FROM party p CROSS JOIN place l "                   \
                    "ON l.author = p.number AND l.key = ?1 " SQL_ENTRY_TABLES)                                          \
-    X(WAITING_PUT, "INSERT OR REPLACE INTO waiting (value, key, shown_us, shown_author, shown_value) "                 \
-                   "VALUES (?1, ?2, ?3, ?4, ?5)")                                                                      \
+    X(WAITING_PUT, "INSERT OR REPLACE INTO waiting (value, key, top_us, top_author) VALUES (?1, ?2, ?3, ?4)")          \
     X(WAITING_REMOVE, "DELETE FROM waiting WHERE value = ?1 AND key = ?2")                                             \
     X(WAITING_NEXT, "SELECT key FROM waiting WHERE value = ?1 LIMIT 1")                                                \
     /* values */                                                                                                       \
@@ -139,31 +140,26 @@
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2 AND file = ?3")               \
     /* what a check adds up and a rebuild puts right; each reads a whole table once */                                 \
-    X(SUM_ENTRY_REFS, "SELECT value FROM entry WHERE value >= ?1 AND value < ?2")                                      \
-    X(SUM_KEY_REFS, "SELECT e.value FROM key k CROSS JOIN entry e ON e.number = k.entry LEFT JOIN waiting w "          \
-                    "ON w.value = e.value AND w.key = k.key WHERE w.value IS NULL AND e.value >= ?1 AND e.value < ?2") \
-    X(SUM_WAITING_REFS, "SELECT shown_value FROM waiting WHERE shown_value >= ?1 AND shown_value < ?2")                \
+    X(SUM_ENTRY_REFS, "SELECT value FROM place WHERE value >= ?1 AND value < ?2")                                      \
+    X(SUM_KEY_REFS, "SELECT value FROM key WHERE value >= ?1 AND value < ?2")                                          \
     X(SUM_REFS, "SELECT id, refs, state, freed_us IS NOT NULL FROM value WHERE id >= ?1 AND id < ?2 ORDER BY id")      \
-    X(SUM_KEYS, "SELECT total(kind = 0 AND key >= x'01'), total(kind = 1 AND key >= x'01'), total(others + 1) "        \
-                "FROM key")                                                                                            \
+    X(SUM_KEYS,                                                                                                        \
+      "SELECT total(kind = 0 AND key >= x'01'), total(kind = 1 AND key >= x'01'), (SELECT count(*) FROM place l "      \
+      "WHERE NOT EXISTS (SELECT 1 FROM key k WHERE k.key = l.key)) FROM key")                                          \
     X(SUM_VALUES, "SELECT (SELECT count(*) FROM value WHERE state IN (0, 3) AND state = 0), "                          \
                   "(SELECT count(*) FROM value WHERE state = 2), (SELECT count(*) FROM value WHERE state = 3), "       \
                   "(SELECT total(length) FROM value WHERE file > 0), (SELECT count(*) FROM refused), "                 \
                   "(SELECT coalesce(max(position), 0) FROM change), (SELECT total(count) FROM span)")                  \
-    X(SUM_ASTRAY, "SELECT abs((SELECT count(*) FROM entry) - (SELECT count(*) FROM place)) + "                         \
-                  "(SELECT count(*) FROM waiting w WHERE NOT EXISTS (SELECT 1 FROM key k CROSS JOIN entry e "          \
-                  "ON e.number = k.entry WHERE k.key = w.key AND e.value = w.value))")                                 \
+    X(SUM_ASTRAY,                                                                                                      \
+      "SELECT abs((SELECT count(*) FROM entry) - (SELECT count(*) FROM place)) + "                                     \
+      "(SELECT count(*) FROM waiting w WHERE value IS NOT (SELECT awaited FROM key k WHERE k.key = w.key))")           \
     X(MEND_STATES, "UPDATE value SET state = (bytes IS NOT NULL OR file > 0) WHERE state NOT IN (0, 1, 2, 3)")         \
     X(MEND_CONSTANTS, "DELETE FROM value WHERE id < 3")                                                                \
     X(MEND_VALUES, "DELETE FROM value WHERE length(hash) <> 32")                                                       \
-    X(MEND_ENTRIES_BARE, "DELETE FROM entry WHERE value NOT IN (SELECT id FROM value)")                                \
     X(MEND_PLACES, "DELETE FROM place WHERE entry NOT IN (SELECT number FROM entry) "                                  \
-                   "OR author NOT IN (SELECT number FROM party)")                                                      \
+                   "OR author NOT IN (SELECT number FROM party) OR value NOT IN (SELECT id FROM value)")               \
     X(MEND_ENTRIES, "DELETE FROM entry WHERE number NOT IN (SELECT entry FROM place)")                                 \
-    X(MEND_AUTHORS, "UPDATE entry SET author = l.author FROM place l WHERE l.entry = entry.number "                    \
-                    "AND l.author <> entry.author")                                                                    \
-    X(MEND_WAITING, "DELETE FROM waiting WHERE NOT EXISTS (SELECT 1 FROM key k CROSS JOIN entry e "                    \
-                    "ON e.number = k.entry WHERE k.key = waiting.key AND e.value = waiting.value)")                    \
+    X(MEND_WAITING, "DELETE FROM waiting WHERE value IS NOT (SELECT awaited FROM key k WHERE k.key = waiting.key)")    \
     /* changes, refused */                                                                                             \
     X(CHANGE_ADD, "INSERT INTO change (position, key, kind, stamp_us, author, peer) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")  \
     X(CHANGE_TRIM, "DELETE FROM change WHERE position < ?1")                                                           \

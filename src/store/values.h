@@ -26,7 +26,7 @@
 #define VALUE_EMPTY       2
 #define VALUE_FIRST       3
 #define VALUE_GRACE_US    ((uint64_t)60000000) /* between the last reference and removal */
-#define VALUE_HASH_PREFIX 6                    /* bytes of the hash in the index */
+#define VALUE_HASH_PREFIX 5                    /* bytes of the hash in the index */
 
 enum value_state {
     VALUE_MISSING,

@@ -14,7 +14,9 @@
 #define WRITES  400
 #define DAMAGES 4
 
-/* Waiting keys show what no table but `waiting` remembers: what it says is no derived data. */
+/* What a waiting key shows is remembered nowhere else: it is no derived data. */
+#define PLAIN "(SELECT key FROM key WHERE awaited IS NULL ORDER BY random() LIMIT 1)"
+
 static const char *const damages[] = {
     "UPDATE span SET count = count + 1 WHERE first = (SELECT first FROM span ORDER BY random() LIMIT 1)",
     "UPDATE span SET fingerprints = zeroblob(32) WHERE first = (SELECT first FROM span ORDER BY random() LIMIT 1)",
@@ -24,32 +26,29 @@ static const char *const damages[] = {
     "DELETE FROM span WHERE first = (SELECT first FROM span ORDER BY random() LIMIT 1)",
     "DELETE FROM span",
     "INSERT OR IGNORE INTO span VALUES (randomblob(3), 5, randomblob(32))",
-    "UPDATE key SET entry = entry + 1 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w "
-    "WHERE w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET entry = 1 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE w.key "
-    "= k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET entry = 99999 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE "
-    "w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET others = others + 1 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w "
-    "WHERE w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET others = 3 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE "
-    "w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET expires_us = 5 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE "
-    "w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET expires_us = NULL WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w "
-    "WHERE w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET kind = 1 - kind WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE "
-    "w.key = k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET kind = 3 WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE w.key "
-    "= k.key) ORDER BY random() LIMIT 1)",
-    "UPDATE key SET kind = NULL WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE "
-    "w.key = k.key) ORDER BY random() LIMIT 1)",
-    "DELETE FROM key WHERE key = (SELECT key FROM key k WHERE NOT EXISTS (SELECT 1 FROM waiting w WHERE w.key = k.key) "
-    "ORDER BY random() LIMIT 1)",
-    "INSERT OR IGNORE INTO key (key, entry, others) VALUES (x'7a7a00', 1, 0)",
-    "INSERT OR IGNORE INTO key VALUES (x'7a7a00', 3, 7, 0, 5)",
-    "INSERT OR IGNORE INTO waiting SELECT value, x'7a7a00', 5, 1, 3 FROM entry ORDER BY random() LIMIT 1",
-    "INSERT OR IGNORE INTO waiting SELECT 5, key, NULL, NULL, NULL FROM key ORDER BY random() LIMIT 1",
+    "UPDATE key SET value = value + 1 WHERE key = " PLAIN,
+    "UPDATE key SET value = 1 WHERE key = " PLAIN,
+    "UPDATE key SET value = 99999 WHERE key = " PLAIN,
+    "UPDATE key SET value = NULL WHERE key = " PLAIN,
+    "UPDATE key SET stamp_us = stamp_us + 1 WHERE key = " PLAIN,
+    "UPDATE key SET author = author + 1 WHERE key = " PLAIN,
+    "UPDATE key SET author = 99 WHERE key = " PLAIN,
+    "UPDATE key SET awaited = value WHERE key = " PLAIN,
+    "UPDATE key SET awaited = 5 WHERE key = " PLAIN,
+    "UPDATE key SET expires_us = 5 WHERE key = " PLAIN,
+    "UPDATE key SET expires_us = NULL WHERE key = " PLAIN,
+    "UPDATE key SET kind = 1 - kind WHERE key = " PLAIN,
+    /* Of a value that does expire, only this says whether it was announced. */
+    "UPDATE key SET kind = 3 WHERE key = (SELECT key FROM key WHERE awaited IS NULL AND expires_us IS NULL ORDER BY "
+    "random() LIMIT 1)",
+    "UPDATE key SET kind = NULL WHERE key = " PLAIN,
+    "DELETE FROM key WHERE key = " PLAIN,
+    "INSERT OR IGNORE INTO key (key) VALUES (x'7a7a00')",
+    "INSERT OR IGNORE INTO key VALUES (x'7a7a00', 5, 1, 3, 0, 7, NULL)",
+    "INSERT OR IGNORE INTO waiting SELECT value, x'7a7a00', 5, 1 FROM place ORDER BY random() LIMIT 1",
+    "INSERT OR IGNORE INTO waiting SELECT 5, key, 7, 1 FROM key ORDER BY random() LIMIT 1",
+    "UPDATE waiting SET top_us = top_us + 1 WHERE key = (SELECT key FROM waiting ORDER BY random() LIMIT 1)",
+    "DELETE FROM waiting WHERE key = (SELECT key FROM waiting ORDER BY random() LIMIT 1)",
     "UPDATE value SET refs = refs + 1 WHERE id = (SELECT id FROM value WHERE id > 2 ORDER BY random() LIMIT 1)",
     "UPDATE value SET refs = refs - 1 WHERE id = (SELECT id FROM value WHERE id > 2 ORDER BY random() LIMIT 1)",
     "UPDATE value SET refs = 0, freed_us = 1 WHERE id = (SELECT id FROM value WHERE id > 2 ORDER BY random() LIMIT 1)",
@@ -60,11 +59,8 @@ static const char *const damages[] = {
     "UPDATE value SET expires_us = 9 WHERE id = (SELECT id FROM value WHERE state = 1 ORDER BY random() LIMIT 1)",
     "UPDATE value SET state = 7 WHERE id = (SELECT id FROM value ORDER BY random() LIMIT 1)",
     "UPDATE value SET bytes = x'00' WHERE id = (SELECT id FROM value WHERE id < 3 ORDER BY random() LIMIT 1)",
-    "DELETE FROM value WHERE id = 2 AND NOT EXISTS (SELECT 1 FROM entry WHERE value = 2)",
-    "UPDATE entry SET author = author + 1 WHERE number = (SELECT number FROM entry ORDER BY random() LIMIT 1)",
-    "UPDATE entry SET author = 99 WHERE number = (SELECT number FROM entry ORDER BY random() LIMIT 1)",
-    "INSERT INTO entry (author, stamp_us, value, signed) SELECT author, stamp_us, value, signed FROM entry ORDER BY "
-    "random() LIMIT 1",
+    "DELETE FROM value WHERE id = 2 AND NOT EXISTS (SELECT 1 FROM place WHERE value = 2)",
+    "INSERT INTO entry (signed) SELECT signed FROM entry ORDER BY random() LIMIT 1",
     "UPDATE party SET newest_us = 0 WHERE number = (SELECT number FROM party ORDER BY random() LIMIT 1)",
     "UPDATE meta SET value = CAST(substr(value, 1, 8) || zeroblob(48) || substr(value, 57) AS BLOB) WHERE name = "
     "'kv/counters'",
