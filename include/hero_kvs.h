@@ -232,7 +232,8 @@ HKV_API void hkv_value_free(struct hkv_value *value);
 HKV_API enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
                                   struct hkv_value *out);
 
-/* Writes the value to `fd` with bounded memory. `out` gets length, version and expiry; may be NULL.
+/* Writes the value to `fd` with bounded memory. `out` gets length, version and expiry; may be NULL. Bytes are checked
+ * before they are written: when it fails with HKV_E_CORRUPT, those before the damage were, and they are right.
  * Errors: as hkv_get, and HKV_E_INVALID when writing to the fd fails. */
 HKV_API enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd,
                                 struct hkv_value *out);

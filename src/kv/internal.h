@@ -6,6 +6,7 @@
  *   insert.c    one accepted entry into every table          wanted.c    missing values
  *   shown.c     top and shown of a key, change log           meta.c      peers, meta, reset
  *   party.c     numbers of authors and peers                 content.c   keys and contents as bytes
+ *   blob.c      verified reads of value files
  *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
  *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
  *   derive.c    what must follow from the entries            check.c     re-reads what is stored
@@ -464,6 +465,9 @@ void kv_suspects_init(struct kv *kv);
 void kv_suspects_fini(struct kv *kv);
 void kv_suspects_committed(struct kv *kv);
 void kv_suspects_forget(struct kv *kv);
+
+/* Reports a value whose file is wrong, and says so: HKV_E_CORRUPT. Any thread. */
+enum hkv_err kv_blob_damaged(struct kv *kv, const struct hash *hash, uint64_t file, const char *how);
 
 void kv_docs_init(struct kv *kv);
 

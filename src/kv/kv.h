@@ -20,6 +20,7 @@
 #include "base/bytes.h"
 #include "base/env.h"
 #include "base/ids.h"
+#include "crypto/bao.h"
 #include "docs/replica.h"
 #include "wire/address.h"
 #include "wire/entry.h"
@@ -260,11 +261,27 @@ struct kv_blob {
     uint64_t length;
     struct buf bytes;    /* inline */
     struct buf outboard; /* of a file */
+    uint64_t file;       /* its number */
     int fd;              /* -1 for inline */
 };
 
 HKV_CHECK enum hkv_err kv_blob_open(struct kv *kv, const struct hash *hash, struct kv_blob *out);
 void kv_blob_close(struct kv_blob *blob);
+
+/* Reads a content from its file, each group of chunks checked against the hash before its bytes are handed out. Kv and
+ * blob outlive it; nothing to free. */
+struct kv_blob_reader {
+    struct kv *kv;
+    const struct kv_blob *blob;
+    struct bao_walk walk;
+    uint8_t group[BAO_GROUP_BYTES];
+};
+
+void kv_blob_reader_init(struct kv_blob_reader *r, struct kv *kv, const struct kv_blob *blob);
+
+/* The next bytes, borrowed until the next call; none at the end. Errors: HKV_E_CORRUPT (names the file; the value is
+ * reported by kv_value_bad), HKV_E_DISK. any */
+HKV_CHECK enum hkv_err kv_blob_reader_next(struct kv_blob_reader *r, struct slice *out);
 
 /* Entries that were refused because their stamp was too far ahead and are due now (by the transaction's clock): inserts
  * at most `max` of them as received from the peer that sent them. `next_due_us`: when to ask again, 0 when none waits.

@@ -23,14 +23,6 @@ enum {
 
 #define OPEN_TRIES 3 /* a value can be replaced between its row and its file */
 
-void kv_blob_close(struct kv_blob *blob)
-{
-    buf_fini(&blob->bytes);
-    buf_fini(&blob->outboard);
-    if (blob->fd >= 0) files_close_fd(blob->fd);
-    blob->fd = -1;
-}
-
 void kv_item_fini(struct kv_item *item)
 {
     buf_fini(&item->key);
@@ -45,6 +37,7 @@ static enum hkv_err open_file(struct kv *kv, const struct hash *hash, uint64_t n
     kv_file_name(hash, number, name);
     out->hash = *hash;
     out->length = length;
+    out->file = number;
     TRY(buf_assign(&out->outboard, outboard));
     return kv->files->ops->open_fd(kv->files, name, &out->fd);
 }
@@ -117,6 +110,7 @@ enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_want want,
         if (err == HKV_E_NOT_FOUND && out->key.len == 0) break; /* the key is absent, not its file */
     }
     kv_reader_give(kv, reader);
+    if (err == HKV_E_NOT_FOUND && out->key.len > 0) err = kv_blob_damaged(kv, &out->hash, out->blob.file, "is missing");
     if (err != HKV_OK) {
         kv_item_fini(out);
         *out = (struct kv_item){.blob.fd = -1};
@@ -175,10 +169,13 @@ static enum hkv_err visit_row(struct kv *kv, struct db *db, sqlite3_stmt *s, enu
 {
     struct kv_item item = {.blob.fd = -1};
     enum hkv_err err = read_item(kv, db, s, want, value_max, &item);
+    /* The file is missing; or the key has another value by now, and then the report comes to nothing. */
+    if (err == HKV_E_NOT_FOUND) {
+        kv_value_bad(kv, &item.hash);
+        item.bad = true;
+        err = HKV_OK;
+    }
     if (err == HKV_OK) *go_on = visit(arg, &item);
-    /* The file went since the snapshot was taken: the key has another value by now, which the caller sees when it asks
-     * again. */
-    if (err == HKV_E_NOT_FOUND) err = HKV_OK;
     kv_item_fini(&item);
     return err;
 }
@@ -436,14 +433,12 @@ enum hkv_err kv_blob_open(struct kv *kv, const struct hash *hash, struct kv_blob
     *out = (struct kv_blob){.fd = -1};
     TRY(kv_reader_take(kv, &reader));
     enum hkv_err err = HKV_E_NOT_FOUND;
-    for (int i = 0; i < OPEN_TRIES && err == HKV_E_NOT_FOUND; i++) {
-        bool row = false;
+    bool row = true;
+    for (int i = 0; i < OPEN_TRIES && err == HKV_E_NOT_FOUND && row; i++) {
         err = open_once(kv, &reader->db, hash, out, &row);
-        if (err != HKV_OK) {
-            kv_blob_close(out);
-            if (!row) break;
-        }
+        if (err != HKV_OK) kv_blob_close(out);
     }
+    if (err == HKV_E_NOT_FOUND && row) kv_value_bad(kv, hash);
     kv_reader_give(kv, reader);
     return err;
 }

@@ -6,8 +6,6 @@
 #include "base/text.h"
 #include "node/node.h"
 
-#define COPY_BYTES ((size_t)256 * 1024)
-
 static void version_out(const struct kv_version *version, struct hkv_version *out)
 {
     out->stamp_us = version->stamp_us;
@@ -37,22 +35,35 @@ static enum hkv_err find(struct hkv_store *store, struct slice key, enum kv_want
     return err == HKV_E_NOT_FOUND ? absent(key) : err;
 }
 
-static enum hkv_err read_at(int fd, uint64_t offset, uint8_t *out, size_t len)
+/* Hands out the value's bytes, which were checked against its hash, piece by piece. */
+static enum hkv_err read_pieces(struct hkv_store *store, const struct kv_item *item,
+                                enum hkv_err (*put)(void *to, struct slice piece), void *to)
 {
-    while (len > 0) {
-        ssize_t n = pread(fd, out, len, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return error_set(HKV_E_DISK, "a value file cannot be read: %s", strerror(errno));
-        if (n == 0) return error_set(HKV_E_CORRUPT, "a value file is shorter than its row says");
-        out += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
+    struct kv_blob_reader *reader = malloc(sizeof *reader);
+    if (reader == NULL) return error_set(HKV_E_NOMEM, "no memory to read a value");
+    kv_blob_reader_init(reader, store->kv, &item->blob);
+    size_t skip = item->skip; /* within the first piece */
+    struct slice piece;
+    enum hkv_err err = kv_blob_reader_next(reader, &piece);
+    while (err == HKV_OK && piece.len > 0) {
+        err = put(to, slice_part(piece, skip, piece.len));
+        skip = 0;
+        if (err == HKV_OK) err = kv_blob_reader_next(reader, &piece);
     }
+    free(reader);
+    return err;
+}
+
+static enum hkv_err put_in_memory(void *to, struct slice piece)
+{
+    uint8_t **at = to;
+    memcpy(*at, piece.data, piece.len);
+    *at += piece.len;
     return HKV_OK;
 }
 
 /* Moves the value's bytes out of `item`. */
-static enum hkv_err item_bytes(struct kv_item *item, struct hkv_value *out)
+static enum hkv_err item_bytes(struct hkv_store *store, struct kv_item *item, struct hkv_value *out)
 {
     if (item->blob.fd < 0) {
         TRY(buf_append_byte(&item->value, 0)); /* never NULL, and text has its end */
@@ -63,7 +74,8 @@ static enum hkv_err item_bytes(struct kv_item *item, struct hkv_value *out)
     if (out->data == NULL)
         return error_set(HKV_E_NOMEM, "no memory for a value of %llu bytes", (unsigned long long)item->length);
     out->data[item->length] = 0;
-    enum hkv_err err = read_at(item->blob.fd, item->skip, out->data, (size_t)item->length);
+    uint8_t *at = out->data;
+    enum hkv_err err = read_pieces(store, item, put_in_memory, &at);
     if (err == HKV_OK) return HKV_OK;
     free(out->data);
     out->data = NULL;
@@ -79,7 +91,7 @@ enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_b
     enum hkv_err err = find(store, slice_of(key, key_bytes), KV_WANT_VALUE, &item);
     if (err == HKV_OK) {
         item_out(&item, out);
-        if (item.length <= max_bytes) err = item_bytes(&item, out);
+        if (item.length <= max_bytes) err = item_bytes(store, &item, out);
         kv_item_fini(&item);
     }
     node_call_end(store);
@@ -98,10 +110,13 @@ void hkv_value_free(struct hkv_value *value)
     *value = (struct hkv_value){0};
 }
 
-static enum hkv_err write_out(int fd, const uint8_t *data, size_t len)
+static enum hkv_err write_out(void *to, struct slice piece)
 {
+    const int *fd = to;
+    const uint8_t *data = piece.data;
+    size_t len = piece.len;
     while (len > 0) {
-        ssize_t n = write(fd, data, len);
+        ssize_t n = write(*fd, data, len);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0)
             return error_set(HKV_E_INVALID, "the value cannot be written to the given descriptor: %s", strerror(errno));
@@ -111,28 +126,13 @@ static enum hkv_err write_out(int fd, const uint8_t *data, size_t len)
     return HKV_OK;
 }
 
-static enum hkv_err copy_file(const struct kv_item *item, int fd)
-{
-    uint8_t *bytes = malloc(COPY_BYTES);
-    if (bytes == NULL) return error_set(HKV_E_NOMEM, "no memory to copy a value");
-    enum hkv_err err = HKV_OK;
-    for (uint64_t at = 0; err == HKV_OK && at < item->length;) {
-        size_t len = item->length - at < COPY_BYTES ? (size_t)(item->length - at) : COPY_BYTES;
-        err = read_at(item->blob.fd, item->skip + at, bytes, len);
-        if (err == HKV_OK) err = write_out(fd, bytes, len);
-        at += len;
-    }
-    free(bytes);
-    return err;
-}
-
 enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd, struct hkv_value *out)
 {
     struct kv_item item = {0};
     TRY(node_call_begin(store));
     enum hkv_err err = find(store, slice_of(key, key_bytes), KV_WANT_VALUE, &item);
     if (err == HKV_OK) {
-        err = item.blob.fd < 0 ? write_out(fd, item.value.data, item.value.len) : copy_file(&item, fd);
+        err = item.blob.fd < 0 ? write_out(&fd, buf_slice(&item.value)) : read_pieces(store, &item, write_out, &fd);
         if (err == HKV_OK && out != NULL) {
             *out = (struct hkv_value){0};
             item_out(&item, out);
@@ -147,6 +147,7 @@ enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_byt
 
 /* A cursor is the hex of the last key of the page before it. */
 struct listing {
+    struct hkv_store *store;
     struct hkv_page *page;
     size_t capacity;
     size_t limit;
@@ -170,7 +171,7 @@ static enum hkv_err page_add(struct listing *l, struct kv_item *item)
     version_out(&item->version, &entry.version);
     if (l->with_values && !item->bad && item->length <= HKV_LIST_VALUE_MAX) {
         struct hkv_value value = {0};
-        TRY(item_bytes(item, &value));
+        TRY(item_bytes(l->store, item, &value));
         entry.value = value.data;
         l->value_bytes += (size_t)item->length;
     }
@@ -234,7 +235,8 @@ static enum hkv_err list(struct hkv_store *store, struct slice prefix, size_t li
                          bool with_values, struct hkv_page **out)
 {
     struct buf after = {0};
-    struct listing l = {.limit = limit == 0 || limit > HKV_LIST_KEYS_MAX ? HKV_LIST_KEYS_MAX : limit,
+    struct listing l = {.store = store,
+                        .limit = limit == 0 || limit > HKV_LIST_KEYS_MAX ? HKV_LIST_KEYS_MAX : limit,
                         .with_values = with_values};
     TRY(node_call_begin(store));
     l.page = calloc(1, sizeof *l.page);

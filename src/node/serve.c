@@ -1,11 +1,10 @@
 #include "node/serve.h"
 
 #include <assert.h>
-#include <errno.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "blobs/provide.h"
+#include "store/files.h"
 
 struct serve_conn;
 
@@ -87,16 +86,9 @@ static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_val
         if (len > 0) memcpy(out, blob->bytes.data + offset, len);
         return HKV_OK;
     }
-    while (len > 0) {
-        ssize_t n = pread(blob->fd, out, len, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0)
-            return error_set(HKV_E_DISK, "a value file cannot be read: %s", n == 0 ? "too short" : strerror(errno));
-        out += n;
-        offset += (uint64_t)n;
-        len -= (size_t)n;
-    }
-    return HKV_OK;
+    size_t got;
+    TRY(files_read_fd(blob->fd, offset, out, len, &got));
+    return got == len ? HKV_OK : error_set(HKV_E_CORRUPT, "a value file is shorter than its row says");
 }
 
 static void source_release(struct blobs_source *source, struct blobs_value *value)
@@ -201,6 +193,8 @@ static void step_run(struct job *job)
 {
     struct answer *a = (struct answer *)(void *)job;
     a->step_err = blobs_provide_step(&a->provide, &a->server->source, SERVE_BLOCK_BYTES, &a->block, &a->step);
+    bool failed = a->step_err == HKV_OK && (a->step == BLOBS_PROVIDE_BROKEN || a->step == BLOBS_PROVIDE_NOT_FOUND);
+    if (failed && a->provide.cause == HKV_E_CORRUPT) kv_value_bad(a->server->store->kv, &a->provide.cause_hash);
     a->job.run = step_done;
     env_run_on(node_env(a->server->store), ENV_NETWORK, &a->job);
 }
