@@ -14,6 +14,7 @@ import tempfile
 from daemon import Daemon, check, clean_environment, equal, run
 
 SERVER, CLI = sys.argv[1:3]
+IS_FAKE = "fake" in SERVER  # a store in memory has no folder
 
 
 def cli(*arguments, stdin=b"", environment=None, socket_dir=True):
@@ -224,8 +225,9 @@ def test_verify():
     check("nothing is damaged" in ok("verify").decode(), "a sound store")
     result = json.loads(ok("verify", "--json"))
     equal((result["sound"], result["values"]["bad"]), (True, 0), "a sound store as JSON")
+    if IS_FAKE:
+        return
     with Daemon(SERVER) as other:
-        folder = other.folder + "/data"
         with other.connect() as connection:
             connection.result("kv.put", {"key": "k", "value": base64.b64encode(bytes(100000)).decode()})
             folder = connection.result("kv.info")["data_dir"]
