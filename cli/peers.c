@@ -1,10 +1,22 @@
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "cli/client.h"
 #include "cli/peers_table.h"
 #include "cli/print.h"
+
+/* ", clock 1.234 s ahead" of this machine's; nothing while unknown or within a millisecond. */
+static void print_skew(const json_t *peer)
+{
+    const json_t *kind = json_object_get(peer, "clock_skew");
+    json_int_t skew_us = json_integer_value(json_object_get(peer, "clock_skew_us"));
+    if (skew_us > -1000 && skew_us < 1000) return;
+    bool at_least = json_is_string(kind) && strcmp(json_string_value(kind), "at_least") == 0;
+    printf(", clock %s%.3f s %s", at_least ? "at least " : "", (double)(skew_us < 0 ? -skew_us : skew_us) / 1e6,
+           skew_us < 0 ? "behind" : "ahead");
+}
 
 static void print_peer(const json_t *peer)
 {
@@ -16,6 +28,7 @@ static void print_peer(const json_t *peer)
     printf("%s  %-6s  %s", json_string_value(json_object_get(peer, "endpoint_id")),
            json_string_value(json_object_get(peer, "source")), connected ? "connected" : "not connected");
     if (rtt_us) printf(", %.1f ms", (double)rtt_us / 1000);
+    print_skew(peer);
     fputs(last_us ? ", last sync " : ", never synced", stdout);
     if (last_us) print_time(last_us);
     if (json_is_true(json_object_get(peer, "last_confirmed"))) fputs(", equal then", stdout);

@@ -6,8 +6,9 @@
 #include "cli/peers_table.h"
 #include "cli/print.h"
 
-#define TIMEOUT_MS_DEFAULT 30000
-#define TIMEOUT_MS_MAX     ((int64_t)UINT32_MAX - 1)
+#define TIMEOUT_MS_DEFAULT   30000
+#define STAMP_AHEAD_SHOWN_US 1000
+#define TIMEOUT_MS_MAX       ((int64_t)UINT32_MAX - 1)
 
 static void print_conditions(const json_t *conditions)
 {
@@ -45,13 +46,43 @@ static void print_counts(const json_t *status)
     printf("%-17s %s\n", "fingerprint", json_string_value(json_object_get(status, "fingerprint")));
 }
 
+/* What is wrong, in words; nothing while nothing is. */
+static void print_why(const json_t *status, const char *name, const char *label)
+{
+    const char *why = json_string_value(json_object_get(status, name));
+    if (why && *why) printf("%-17s %s\n", label, why);
+}
+
+static void print_refused(const json_t *refused)
+{
+    for (size_t i = 0; i < json_array_size(refused); i++) {
+        const json_t *of = json_array_get(refused, i);
+        printf("  refused         %" JSON_INTEGER_FORMAT " of author %.16s from peer %.16s, up to %.0f s ahead of this "
+               "clock, the first due in %.0f s\n",
+               json_integer_value(json_object_get(of, "entries")), json_string_value(json_object_get(of, "author")),
+               json_string_value(json_object_get(of, "peer")),
+               (double)json_integer_value(json_object_get(of, "ahead_us")) / 1e6,
+               (double)json_integer_value(json_object_get(of, "due_us")) / 1e6);
+    }
+}
+
+static void print_ahead(const json_t *status)
+{
+    json_int_t ahead_us = json_integer_value(json_object_get(status, "stamp_ahead_us"));
+    if (ahead_us >= STAMP_AHEAD_SHOWN_US)
+        printf("%-17s %.3f s ahead of this clock\n", "newest own stamp", (double)ahead_us / 1e6);
+}
+
 static void print_status(const json_t *status)
 {
     printf("%-17s %s\n", "healthy", json_is_true(json_object_get(status, "healthy")) ? "yes" : "NO");
     print_conditions(json_object_get(status, "conditions"));
-    const char *error = json_string_value(json_object_get(status, "values_error"));
-    if (error && *error) printf("%-17s %s\n", "the disk", error);
+    print_why(status, "values_error", "the disk");
+    print_why(status, "clock_why", "the clock");
+    print_why(status, "identity_why", "the identity");
     print_counts(status);
+    print_refused(json_object_get(status, "refused"));
+    print_ahead(status);
     if (json_is_true(json_object_get(status, "single_node")))
         puts("peers             none known: this node is alone");
     else

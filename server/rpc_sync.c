@@ -56,9 +56,16 @@ static json_t *peer_json(const struct hkv_peer *peer)
         [HKV_PEER_MEMBER] = "member",
         [HKV_PEER_SYNCED] = "synced",
     };
-    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o, s:o, s:b, s:o, s:s}", "endpoint_id", peer->endpoint_id, "source",
-                     sources[peer->source], "name", peer->name, "addrs", split_commas(peer->addrs), "connected",
-                     peer->connected, "rtt_us", rpc_json_stamp(peer->rtt_us), "last_sync_us",
+    static const char *const skews[] = {
+        [HKV_SKEW_UNKNOWN] = "unknown",
+        [HKV_SKEW_AT_LEAST] = "at_least",
+        [HKV_SKEW_MEASURED] = "measured",
+    };
+    json_t *skew_us = peer->clock_skew == HKV_SKEW_UNKNOWN ? json_null() : json_integer(peer->clock_skew_us);
+    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:o, s:o, s:b, s:o, s:s}", "endpoint_id", peer->endpoint_id,
+                     "source", sources[peer->source], "name", peer->name, "addrs", split_commas(peer->addrs),
+                     "connected", peer->connected, "rtt_us", rpc_json_stamp(peer->rtt_us), "clock_skew",
+                     skews[peer->clock_skew], "clock_skew_us", skew_us, "last_sync_us",
                      rpc_json_stamp(peer->last_sync_us), "last_confirmed", peer->last_confirmed, "failures",
                      rpc_json_stamp(peer->failures), "why", peer->why);
 }
@@ -86,6 +93,27 @@ enum hkv_err rpc_kv_peers(struct rpc_call *call)
     enum hkv_err err = peers_json(call->request->rpc->store, &peers);
     if (err == HKV_OK) call->result = json_pack("{s:o}", "peers", peers);
     return err;
+}
+
+/* The refused entries as an array in `out`. */
+static enum hkv_err refused_json(struct hkv_store *store, json_t **out)
+{
+    struct hkv_refused *refused;
+    enum hkv_err err = hkv_refused(store, &refused);
+    if (err != HKV_OK) return err;
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < refused->count; i++) {
+        const struct hkv_refused_entries *of = &refused->items[i];
+        json_t *object = json_pack("{s:s, s:s, s:o, s:o, s:o}", "author", of->author, "peer", of->peer, "entries",
+                                   rpc_json_stamp(of->entries), "ahead_us", rpc_json_stamp(of->ahead_us), "due_us",
+                                   rpc_json_stamp(of->due_us));
+        if (json_array_append_new(array, object) == 0) continue;
+        json_decref(array);
+        array = NULL;
+    }
+    hkv_refused_free(refused);
+    *out = array;
+    return HKV_OK;
 }
 
 /* Adds counts under their names; false: out of memory. */
@@ -120,15 +148,21 @@ enum hkv_err rpc_kv_status(struct rpc_call *call)
     struct hkv_status status;
     enum hkv_err err = hkv_status(call->request->rpc->store, &status);
     if (err != HKV_OK) return err;
-    json_t *peers;
+    json_t *peers, *refused;
     char position[HKV_POSITION_TEXT_BYTES];
     hkv_position_format(&status.position, position);
     err = peers_json(call->request->rpc->store, &peers);
     if (err != HKV_OK) return err;
+    err = refused_json(call->request->rpc->store, &refused);
+    if (err != HKV_OK) {
+        json_decref(peers);
+        return err;
+    }
     json_t *result =
-        json_pack("{s:b, s:o, s:s, s:s, s:s, s:b, s:o}", "healthy", status.healthy, "conditions",
+        json_pack("{s:b, s:o, s:s, s:s, s:s, s:b, s:o, s:s, s:s, s:o}", "healthy", status.healthy, "conditions",
                   rpc_json_conditions(&status), "values_error", status.values_error, "fingerprint", status.fingerprint,
-                  "position", position, "single_node", status.single_node, "peers", peers);
+                  "position", position, "single_node", status.single_node, "peers", peers, "clock_why",
+                  status.clock_why, "identity_why", status.identity_why, "refused", refused);
     if (result && !set_counts(result, &status)) {
         json_decref(result);
         result = NULL;

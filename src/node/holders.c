@@ -60,7 +60,7 @@ static void say_copied(char *out, size_t len)
     (void)snprintf(
         out, len,
         "another process runs on a copy of this data directory, under the same endpoint id: stop one of them, "
-        "and give it a data directory of its own");
+        "and remove its keys/node.secret and keys/author.secret before it starts again");
 }
 
 enum hkv_err holders_check_start(struct hkv_store *store, const struct holder_facts *facts)

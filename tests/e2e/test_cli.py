@@ -164,6 +164,18 @@ def test_history_info_status_ticket():
     ok("join", ok("ticket", "write").decode().strip())
 
 
+def test_clocks_are_shown():
+    status = json.loads(ok("status", "--json"))
+    equal((status["clock_why"], status["identity_why"]), ("", ""), "nothing wrong with clock and identity")
+    if not status["refused"]:
+        return  # a real store has none; the made-up one says what it would look like
+    check(f"3 of author {'a' * 16} from peer {'b' * 16}, up to 1200 s ahead" in ok("status").decode(), "refused entries")
+    peer = "f" * 64 + "@127.0.0.1:9"
+    ok("peer", "add", peer)
+    check("clock 1.235 s behind" in ok("peers").decode(), "skew")
+    ok("peer", "rm", peer)
+
+
 def test_call():
     equal(json.loads(ok("call", "kv.get", '{"key": "never"}'))["value"], None, "call")
     equal(json.loads(ok("call", "kv.get", '["never"]', "--json"))["value"], None, "by position")

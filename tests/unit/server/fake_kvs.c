@@ -705,8 +705,12 @@ enum hkv_err hkv_peers(struct hkv_store *store, struct hkv_peers **out)
     pthread_mutex_lock(&store->lock);
     for (size_t i = 0; i < store->peer_count; i++) {
         struct hkv_peer *peer = &peers->peers[peers->count++];
-        *peer = (struct hkv_peer){
-            .source = HKV_PEER_SEED, .name = "", .addrs = "192.0.2.1:1,[2001:db8::1]:1", .why = "unreachable"};
+        *peer = (struct hkv_peer){.source = HKV_PEER_SEED,
+                                  .name = "",
+                                  .addrs = "192.0.2.1:1,[2001:db8::1]:1",
+                                  .why = "unreachable",
+                                  .clock_skew = HKV_SKEW_MEASURED,
+                                  .clock_skew_us = -1234567};
         memcpy(peer->endpoint_id, store->peers[i], 64);
     }
     pthread_mutex_unlock(&store->lock);
@@ -719,6 +723,29 @@ void hkv_peers_free(struct hkv_peers *peers)
     if (!peers) return;
     free(peers->peers);
     free(peers);
+}
+
+enum hkv_err hkv_refused(struct hkv_store *store, struct hkv_refused **out)
+{
+    enum hkv_err err = injected(store);
+    if (err != HKV_OK) return err;
+    struct hkv_refused *refused = calloc(1, sizeof *refused);
+    assert(refused);
+    refused->items = calloc(1, sizeof *refused->items);
+    assert(refused->items);
+    refused->items[0] = (struct hkv_refused_entries){.entries = 3, .ahead_us = 1200000000, .due_us = 600000000};
+    memset(refused->items[0].author, 'a', 64);
+    memset(refused->items[0].peer, 'b', 64);
+    refused->count = 1;
+    *out = refused;
+    return HKV_OK;
+}
+
+void hkv_refused_free(struct hkv_refused *refused)
+{
+    if (!refused) return;
+    free(refused->items);
+    free(refused);
 }
 
 enum hkv_err hkv_sync_once_async(struct hkv_store *store, uint32_t timeout_ms, hkv_sync_fn done, void *arg)
