@@ -439,8 +439,8 @@ static void io_errors_fail_writes_and_lose_nothing_acknowledged(void **state)
     }
 }
 
-/* The n-th sync fails and what it did not write is lost for good; later writes are acknowledged, and after every fifth
- * change of the disk the power goes. Every sync of the script has its turn: of the log, of the database, of value files
+/* The n-th sync fails and what it did not write is lost for good; later writes are acknowledged, and now and then the
+ * power goes. Every sync of the script has its turn: of the log, of the database, of value files
  * and of their folder. */
 static void run_script_with_a_lost_sync(struct world *w, bool sync_every_commit, unsigned keep_percent)
 {
@@ -454,7 +454,7 @@ static void run_script_with_a_lost_sync(struct world *w, bool sync_every_commit,
         w->f->config.sync_every_commit = sync_every_commit;
         fixture_open(w->f);
         w->cut = (struct memdisk_cut){w->first_seed + n * 1000, keep_percent, 0};
-        w->cuts_after = 5;
+        w->cuts_after = sync_every_commit ? 29 : 11;
         memdisk_faults_set(w->disk, &faults);
         for (unsigned i = 0; i < OPERATIONS / 2; i++) {
             failed += step(w, i) != HKV_OK;
