@@ -1,0 +1,18 @@
+# The simulator (tests/sim/sim.h): a library of its parts, its own tests, and the program hkv_sim.
+file(GLOB sim_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
+list(FILTER sim_sources EXCLUDE REGEX "/(main|test_[a-z_]*)\\.c$")
+add_library(hkv_simulator STATIC ${sim_sources})
+target_include_directories(hkv_simulator PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_link_libraries(hkv_simulator PUBLIC hkv_node)
+
+if(BUILD_TESTING)
+    file(GLOB sim_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/test_*.c)
+    foreach(source IN LISTS sim_tests)
+        get_filename_component(stem ${source} NAME_WE)
+        string(REGEX REPLACE "^test_" "" stem ${stem})
+        add_executable(sim_test_${stem} ${source})
+        target_link_libraries(sim_test_${stem} PRIVATE hkv_simulator PkgConfig::CMOCKA)
+        add_test(NAME sim/${stem} COMMAND sim_test_${stem})
+        set_tests_properties(sim/${stem} PROPERTIES TIMEOUT 300 LABELS "sim")
+    endforeach()
+endif()
