@@ -336,10 +336,15 @@ static void progress_fired(struct env_timer *timer)
     }
 }
 
-void fetch_request_drop(struct fetch_request *r)
+void fetch_request_done(struct fetch_request *r)
 {
     r->transfer = NULL;
     r->ended = r->item_count;
+}
+
+void fetch_request_drop(struct fetch_request *r)
+{
+    fetch_request_done(r);
     request_stop(r);
 }
 

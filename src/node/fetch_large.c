@@ -183,6 +183,7 @@ static void store_done(struct job *job)
     t->working = false;
     if (t->err != HKV_OK)
         node_log(fetcher->store, HKV_LOG_ERROR, "values", "a fetched value cannot be stored: %s", t->why.text);
+    if (t->request != NULL) fetch_request_done(t->request); /* its stream may well outlive the transfer and the item */
     if (item == NULL) {
         transfer_free(t);
     } else if (t->err == HKV_OK) {

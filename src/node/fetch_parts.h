@@ -112,7 +112,10 @@ void fetch_large_free(struct fetch_transfer *transfer);
 /* The transfer can take more again. */
 void fetch_request_resume(struct fetch_request *request);
 
-/* The transfer of the request is gone, and its item taken care of: the stream is stopped. */
+/* The transfer of the request is over, and its item taken care of: the end of the stream finds neither. */
+void fetch_request_done(struct fetch_request *request);
+
+/* The same before all has arrived: the stream is stopped. */
 void fetch_request_drop(struct fetch_request *request);
 
 #endif
