@@ -16,3 +16,6 @@ if(BUILD_TESTING)
         set_tests_properties(sim/${stem} PROPERTIES TIMEOUT 300 LABELS "sim")
     endforeach()
 endif()
+
+add_executable(hkv_sim ${CMAKE_SOURCE_DIR}/tests/sim/main.c)
+target_link_libraries(hkv_sim PRIVATE hkv_simulator)

@@ -13,9 +13,8 @@ static struct sim_env *of(struct env *env)
 
 /* ---- clocks ---- */
 
-static uint64_t wall_us(struct env *e)
+static uint64_t wall_now_us(const struct sim_env *env)
 {
-    struct sim_env *env = of(e);
     if (env->wall_stopped_us != 0) return env->wall_stopped_us;
     uint64_t now_us = sim_now(env->queue);
     int64_t drifted = (int64_t)(now_us - env->wall_drift_from_us) / 1000000 * env->wall_drift_ppm;
@@ -25,6 +24,14 @@ static uint64_t wall_us(struct env *e)
 static uint64_t mono_begin_us(const struct sim_env *env)
 {
     return 3600000000u + (uint64_t)env->node * 1000003u;
+}
+
+static uint64_t wall_us(struct env *e)
+{
+    struct sim_env *env = of(e);
+    uint64_t us = wall_now_us(env);
+    if (us > env->wall_max_us) env->wall_max_us = us;
+    return us;
 }
 
 /* What one event spends ends before another node's begins: the floor keeps this clock from stepping back then. */
@@ -39,7 +46,7 @@ static uint64_t mono_us(struct env *e)
 /* Folds what the drift did so far into the offset. */
 static void clock_settle(struct sim_env *env)
 {
-    uint64_t shown = wall_us(&env->env);
+    uint64_t shown = wall_now_us(env);
     env->wall_stopped_us = 0;
     env->wall_drift_ppm = 0;
     env->wall_drift_from_us = sim_now(env->queue);
@@ -67,7 +74,7 @@ void sim_clock_set(struct sim_env *env, uint64_t us)
 void sim_clock_stop(struct sim_env *env)
 {
     clock_settle(env);
-    env->wall_stopped_us = wall_us(&env->env);
+    env->wall_stopped_us = wall_now_us(env);
 }
 
 void sim_clock_drift(struct sim_env *env, int32_t ppm)

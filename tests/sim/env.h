@@ -41,6 +41,7 @@ struct sim_env {
     int32_t wall_drift_ppm;
     uint64_t wall_drift_from_us; /* virtual time since which it drifts */
     uint64_t wall_stopped_us;
+    uint64_t wall_max_us; /* latest time that it ever showed */
 };
 
 void sim_env_init(struct sim_env *env, struct sim_queue *queue, unsigned node);

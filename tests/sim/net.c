@@ -134,7 +134,7 @@ static void message_fired(void *owner, void *arg)
     }
     bool cut = conn != NULL && conn->ep->cut && !message->local;
     if (conn != NULL && !blocked && !cut) message->arrived(message, conn);
-    if (conn == NULL && !blocked && !sender_gone) peer_forgot(link, message->to);
+    if (conn == NULL && !blocked && !sender_gone && !message->local) peer_forgot(link, message->to);
     sim_message_free(message);
 }
 

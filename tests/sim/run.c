@@ -1,0 +1,64 @@
+#include "sim/run.h"
+
+#include <stdlib.h>
+
+#include "sim/check.h"
+#include "sim/workload.h"
+
+#define SETTLE_MAX_US  ((uint64_t)3600000000) /* virtual: backed-off fetches and entries from the future included */
+#define SETTLE_LOOK_US ((uint64_t)1000000)
+
+static void start_all(struct sim_cluster *c)
+{
+    for (unsigned i = 0; i < c->count; i++) {
+        c->nodes[i].down_until_us = sim_now(&c->queue) + sim_skewed(&c->queue, 5000000);
+    }
+}
+
+static void work(struct sim_cluster *c)
+{
+    uint64_t operations = sim_between(&c->queue, 60, 200);
+    if (c->options->operations != 0) operations = c->options->operations;
+    for (uint64_t i = 0; i < operations; i++) {
+        sim_cluster_pass(c, sim_skewed(&c->queue, 2000000));
+        sim_restart_due(c);
+        if (sim_chance(&c->queue, 300000)) sim_fault_step(c);
+        sim_workload_step(c);
+    }
+}
+
+static void settle(struct sim_cluster *c)
+{
+    char why[200];
+    uint64_t begun_us = sim_now(&c->queue);
+    while (sim_cluster_pass(c, SETTLE_LOOK_US), !sim_converged(c, why, sizeof why)) {
+        sim_say(c, "not yet: %s", why);
+        if (sim_now(&c->queue) - begun_us > SETTLE_MAX_US) sim_fail(c, "not equal after an hour of calm: %s", why);
+    }
+}
+
+void sim_run(const struct sim_options *options, struct sim_result *result)
+{
+    struct sim_cluster *c = calloc(1, sizeof *c);
+    if (c == NULL) abort();
+    sim_cluster_init(c, options);
+    start_all(c);
+    work(c);
+    uint64_t chaos_us = sim_now(&c->queue);
+    sim_say(c, "calm");
+    sim_fault_end(c);
+    settle(c);
+    result->settled_us = sim_now(&c->queue) - chaos_us;
+    sim_say(c, "all nodes are equal");
+    sim_cluster_pass(c, 60000000); /* the last expiry, the last event */
+    sim_check_end(c);
+    for (unsigned i = 0; i < c->count; i++) sim_node_close(&c->nodes[i]);
+    result->marks = c->marks;
+    result->events = c->queue.events_run;
+    result->virtual_us = sim_now(&c->queue);
+    result->writes = c->model.count;
+    result->faults = c->fault_count;
+    sim_trace_hash(&c->queue, &result->trace);
+    sim_cluster_fini(c);
+    free(c);
+}
