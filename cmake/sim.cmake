@@ -3,7 +3,7 @@ file(GLOB sim_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/*.c)
 list(FILTER sim_sources EXCLUDE REGEX "/(main|test_[a-z_]*)\\.c$")
 add_library(hkv_simulator STATIC ${sim_sources})
 target_include_directories(hkv_simulator PUBLIC ${CMAKE_SOURCE_DIR}/tests)
-target_link_libraries(hkv_simulator PUBLIC hkv_node)
+target_link_libraries(hkv_simulator PUBLIC hkv_node hkv_simulated_signatures)
 
 if(BUILD_TESTING)
     file(GLOB sim_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/sim/test_*.c)
@@ -19,3 +19,9 @@ endif()
 
 add_executable(hkv_sim ${CMAKE_SOURCE_DIR}/tests/sim/main.c)
 target_link_libraries(hkv_sim PRIVATE hkv_simulator)
+
+if(BUILD_TESTING)
+    add_test(NAME sim/seeds COMMAND hkv_sim --seeds 1..20)
+    add_test(NAME sim/replay COMMAND hkv_sim --seeds 1001..1004 --check-replay)
+    set_tests_properties(sim/seeds sim/replay PROPERTIES TIMEOUT 600 LABELS "sim")
+endif()

@@ -8,10 +8,14 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "fixture/simulated_signatures.h"
+#include "kv/internal.h"
 #include "node/node.h"
 #include "node/sync_parts.h"
 
-#define PORT 24376
+#define PORT                 24376
+#define REAL_SIGNATURES_EACH 8
+#define CHANGES_FEW          20 /* kept in the change log of a node that forgets them */
 
 /* ---- talking ---- */
 
@@ -92,6 +96,7 @@ static void node_init(struct sim_cluster *c, unsigned index)
     node->cluster = c;
     node->index = index;
     sim_env_init(&node->env, &c->queue, index);
+    node->forgets_changes = sim_chance(&c->queue, 200000);
     if (sim_chance(&c->queue, 200000)) node->env.job_delay_us = (uint32_t)sim_between(&c->queue, 500, 5000);
     struct memdisk_config config = {.capacity_bytes = SIM_DISK_BYTES,
                                     .seed = sim_random(&c->queue),
@@ -125,6 +130,7 @@ void sim_cluster_init(struct sim_cluster *c, const struct sim_options *o)
     c->options = o;
     sim_queue_init(&c->queue, o->seed);
     if (crypto_init() != HKV_OK) abort();
+    simulated_signatures_set(!o->real_signatures && o->seed % REAL_SIGNATURES_EACH != 0);
     (void)sqlite3_test_control(SQLITE_TESTCTRL_PRNG_SEED, (int)(o->seed % 0x7fffffff) + 1, NULL);
     struct sim_net_config net;
     sim_net_config_default(&net);
@@ -222,6 +228,7 @@ bool sim_node_open(struct sim_node *node)
         return false;
     }
     node->ever_opened = true;
+    if (node->forgets_changes) node->store->kv->config.changes_kept = CHANGES_FEW;
     return true;
 }
 

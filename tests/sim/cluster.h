@@ -24,9 +24,9 @@ struct sim_watcher {
     struct hkv_watch *watch;
     struct sim_shadow_key keys[SIM_SHADOW_MAX];
     size_t count;
-    uint64_t position; /* of the last event */
-    uint64_t epoch;
-    bool begun; /* the shadow is that of a position */
+    struct hkv_position position; /* of the last event that had one */
+    bool right;                   /* the shadow is what was shown at that position */
+    bool paused;
 };
 
 struct sim_node {
@@ -44,6 +44,7 @@ struct sim_node {
     bool disk_faults;
     bool read_only;
     bool liar;
+    bool forgets_changes; /* its change log is short */
     struct endpoint_id id;
     struct author_id author;
     struct secret_key secret;
@@ -112,6 +113,9 @@ void sim_say(struct sim_cluster *c, const char *format, ...) HKV_PRINTF(2, 3);
 
 /* Begins to watch, or goes on after a restart. */
 void sim_watch_begin(struct sim_node *node);
+
+/* A paused watcher goes on. */
+void sim_watch_resume(struct sim_node *node);
 
 /* Fails the run when the shadow is not what the store shows. All events have been delivered. */
 void sim_watch_check(struct sim_node *node);

@@ -73,6 +73,7 @@ void sim_options_format(const struct sim_options *o, char *out, size_t size)
         (void)snprintf(number, sizeof number, " %s %u", knobs[i].name, knobs[i].value);
         at = append(out, size, at, number);
     }
+    if (o->real_signatures) at = append(out, size, at, " --real-signatures");
     at = append(out, size, at, " --faults ");
     if (o->faults == 0 || o->faults == SIM_FAULTS_ALL) {
         (void)append(out, size, at, o->faults == 0 ? "none" : "all");

@@ -33,6 +33,7 @@ struct sim_options {
     uint32_t operations;      /* 0: 60 to 200 */
     uint32_t faults;          /* bits of enum sim_fault */
     uint32_t fault_count_max; /* faults that happen before it stops; UINT32_MAX: no limit */
+    bool real_signatures;     /* Ed25519 on all entries; false: on those of every eighth seed, a keyed hash else */
     bool verbose;
 };
 

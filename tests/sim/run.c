@@ -50,6 +50,7 @@ void sim_run(const struct sim_options *options, struct sim_result *result)
     settle(c);
     result->settled_us = sim_now(&c->queue) - chaos_us;
     sim_say(c, "all nodes are equal");
+    for (unsigned i = 0; i < c->count; i++) sim_watch_resume(&c->nodes[i]);
     sim_cluster_pass(c, 60000000); /* the last expiry, the last event */
     sim_check_end(c);
     for (unsigned i = 0; i < c->count; i++) sim_node_close(&c->nodes[i]);

@@ -1,5 +1,7 @@
-/* The watcher of a node: applies events to a shadow of what the store shows. A gap, a repeat or a wrong order leaves a
- * shadow that differs. */
+/* The watcher of a node: applies events to a shadow of what the store shows, over all lives of the node, each time from
+ * the position of the last event. A gap, a repeat or a wrong order leaves a shadow that differs. Now and then it
+ * pauses.
+ */
 #include "sim/cluster.h"
 
 #include <stdio.h>
@@ -29,38 +31,77 @@ static void shadow_remove(struct sim_node *node, const char *key)
     if (at != NULL) *at = node->watcher.keys[--node->watcher.count];
 }
 
+static void check_position(struct sim_node *node, const struct hkv_event *event)
+{
+    struct sim_watcher *w = &node->watcher;
+    uint64_t number = event->position.number, last = w->position.number;
+    bool about_key = event->key != NULL;
+    if (w->position.epoch == event->position.epoch && about_key && number <= last)
+        sim_fail(node->cluster, "node %u: change %llu is told after change %llu", node->index,
+                 (unsigned long long)number, (unsigned long long)last);
+    if (w->position.epoch == event->position.epoch && number < last)
+        sim_fail(node->cluster, "node %u: the position steps back from %llu to %llu", node->index,
+                 (unsigned long long)last, (unsigned long long)number);
+    w->position = event->position;
+}
+
+/* Lists again from the start, and is right at the next PROGRESS. */
+static void on_overrun(struct sim_node *node, const struct hkv_event *event)
+{
+    struct sim_watcher *w = &node->watcher;
+    sim_say(node->cluster, "node %u: its watcher is overrun", node->index);
+    if (!node->forgets_changes)
+        sim_fail(node->cluster, "node %u: changes behind %llu are lost to its watcher, the first there is is %llu",
+                 node->index, (unsigned long long)w->position.number,
+                 (unsigned long long)event->first_available.number);
+    sim_mark(node->cluster, SIM_MARK_OVERRUN);
+    w->count = 0;
+    w->right = false;
+    w->position = (struct hkv_position){0};
+}
+
 static void on_event(void *arg, const struct hkv_event *event)
 {
     struct sim_node *node = arg;
     struct sim_watcher *w = &node->watcher;
     struct sim_cluster *c = node->cluster;
-    if (event->type == HKV_EVENT_OVERRUN) sim_mark(c, SIM_MARK_OVERRUN);
+    sim_trace(&c->queue, event->key != NULL ? event->key : "", event->position.number, event->version.stamp_us);
+    if (event->type == HKV_EVENT_OVERRUN) on_overrun(node, event);
     if (event->type == HKV_EVENT_EXPIRED) sim_mark(c, SIM_MARK_EXPIRED);
+    if (event->type == HKV_EVENT_PROGRESS) w->right = true;
+    if (event->type == HKV_EVENT_SYNC_STARTED || event->type == HKV_EVENT_SYNC_FINISHED ||
+        event->type == HKV_EVENT_OVERRUN)
+        return;
+    if (event->position.epoch != 0) check_position(node, event);
     if (event->key == NULL) return;
-    sim_trace(&c->queue, event->key, event->position, event->version.stamp_us);
-    if (event->epoch == w->epoch && event->position <= w->position)
-        sim_fail(c, "node %u: event %llu comes after event %llu", node->index, (unsigned long long)event->position,
-                 (unsigned long long)w->position);
-    w->epoch = event->epoch;
-    w->position = event->position;
-    bool put = event->type == HKV_EVENT_PUT_LOCAL || event->type == HKV_EVENT_PUT_REMOTE;
+    if (event->type == HKV_EVENT_LISTED && find(w, event->key) != NULL && !w->right)
+        sim_fail(c, "node %u: %s is listed twice", node->index, event->key);
+    bool put =
+        event->type == HKV_EVENT_PUT_LOCAL || event->type == HKV_EVENT_PUT_REMOTE || event->type == HKV_EVENT_LISTED;
     if (put && event->reason != NULL) sim_mark(c, SIM_MARK_PREFIX_BRINGS_BACK);
     if (put)
         shadow_put(node, event->key, &event->version);
     else
         shadow_remove(node, event->key);
+    if (sim_chance(&c->queue, 20000) && !c->calm) {
+        hkv_watch_pause(w->watch); /* until the next restart, or the end */
+        w->paused = true;
+    }
 }
 
 void sim_watch_begin(struct sim_node *node)
 {
     struct sim_watcher *w = &node->watcher;
-    struct hkv_page *page;
-    if (hkv_list_keys(node->store, "", 0, 0, NULL, &page) != HKV_OK) return;
-    w->count = 0;
-    w->position = 0;
-    for (size_t i = 0; i < page->count; i++) shadow_put(node, page->entries[i].key, &page->entries[i].version);
-    hkv_page_free(page);
-    w->begun = hkv_watch(node->store, "", 0, on_event, node, &w->watch) == HKV_OK;
+    struct hkv_watch_options options = {.list = true, .from = w->right ? &w->position : NULL};
+    if (!w->right) w->count = 0;
+    w->paused = false;
+    (void)hkv_watch_with(node->store, &options, on_event, node, &w->watch);
+}
+
+void sim_watch_resume(struct sim_node *node)
+{
+    if (node->watcher.paused && node->watcher.watch != NULL) hkv_watch_resume(node->watcher.watch);
+    node->watcher.paused = false;
 }
 
 void sim_watch_check(struct sim_node *node)
@@ -68,7 +109,8 @@ void sim_watch_check(struct sim_node *node)
     struct sim_watcher *w = &node->watcher;
     struct sim_cluster *c = node->cluster;
     struct hkv_page *page;
-    if (!w->begun || hkv_list_keys(node->store, "", 0, 0, NULL, &page) != HKV_OK) return;
+    if (w->watch == NULL || !w->right) sim_fail(c, "node %u: its watcher is not at the end of the log", node->index);
+    if (hkv_list_keys(node->store, "", 0, 0, NULL, &page) != HKV_OK) return;
     for (size_t i = 0; i < page->count; i++) {
         const struct hkv_list_entry *e = &page->entries[i];
         struct sim_shadow_key *at = find(w, e->key);
