@@ -21,7 +21,11 @@ add_executable(hkv_sim ${CMAKE_SOURCE_DIR}/tests/sim/main.c)
 target_link_libraries(hkv_sim PRIVATE hkv_simulator)
 
 if(BUILD_TESTING)
-    add_test(NAME sim/seeds COMMAND hkv_sim --seeds 1..20)
-    add_test(NAME sim/replay COMMAND hkv_sim --seeds 1001..1004 --check-replay)
+    set(seeds 1..20)
+    if(HKV_SANITIZE OR HKV_COVERAGE)
+        set(seeds 1..6) # several times as slow
+    endif()
+    add_test(NAME sim/seeds COMMAND hkv_sim --seeds ${seeds})
+    add_test(NAME sim/replay COMMAND hkv_sim --seeds 1001..1003 --check-replay)
     set_tests_properties(sim/seeds sim/replay PROPERTIES TIMEOUT 600 LABELS "sim")
 endif()

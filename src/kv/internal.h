@@ -131,6 +131,8 @@ struct kv_readers {
 struct kv_wanted_state {
     uint64_t *taken; /* sorted value numbers */
     size_t taken_count, taken_cap;
+    uint64_t *fresh; /* handed out in this transaction, in order; nobody has them yet when it is taken back */
+    size_t fresh_count, fresh_cap;
     uint64_t from_next_us, from_id; /* everything up to here is taken */
     uint64_t wake_us;               /* values tried before this moment are due; 0: none */
     uint64_t wake_next_us, wake_id; /* how far that went */
@@ -202,6 +204,7 @@ struct kv {
     struct kv_counters counters_committed;
     struct kv_counters counters_saved;
     size_t spans_saved, parties_saved, changes_saved, files_saved, doomed_saved, settled_saved;
+    size_t fresh_saved;
     struct kv_ages ages;
     struct kv_ages ages_committed;
     struct kv_change *changes;
@@ -450,7 +453,9 @@ HKV_CHECK enum hkv_err kv_wanted_init(struct kv *kv);
 void kv_wanted_fini(struct kv *kv);
 /* Sorts missing values anew when the limit on values is not that of the last start. Its own transaction. */
 HKV_CHECK enum hkv_err kv_wanted_settle_limit(struct kv *kv);
-void kv_wanted_rolled_back(struct kv *kv);
+void kv_wanted_committed(struct kv *kv);
+/* Takes back what was handed out behind the first `fresh_count` in this transaction. */
+void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count);
 /* A missing value may be due before what was looked at already. */
 void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us);
 /* The value is wanted no more. */

@@ -317,7 +317,7 @@ enum hkv_err kv_rebuild(struct kv *kv, struct kv_check *c, size_t *removed)
         return err;
     }
     spans_free(old);
-    kv_wanted_rolled_back(kv); /* looks at all that is wanted anew */
+    kv_wanted_noticed(kv, 0); /* looks at all that is wanted anew */
     log_warn("kv", "%s: made anew: %zu entries removed, %zu keys and %zu counts of references written", kv->db_path,
              r.removed, r.keys, r.references);
     *removed = r.removed;

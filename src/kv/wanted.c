@@ -32,15 +32,22 @@ static bool is_taken(const struct kv_wanted_state *w, uint64_t id)
     return at < w->taken_count && w->taken[at] == id;
 }
 
+static enum hkv_err reserve(uint64_t **ids, size_t count, size_t *cap)
+{
+    if (count < *cap) return HKV_OK;
+    size_t more = *cap ? *cap * 2 : 64;
+    uint64_t *grown = realloc(*ids, more * sizeof *grown);
+    if (!grown) return error_set(HKV_E_NOMEM, "list of values being fetched");
+    *ids = grown;
+    *cap = more;
+    return HKV_OK;
+}
+
 static enum hkv_err take(struct kv_wanted_state *w, uint64_t id)
 {
-    if (w->taken_count == w->taken_cap) {
-        size_t cap = w->taken_cap ? w->taken_cap * 2 : 64;
-        uint64_t *grown = realloc(w->taken, cap * sizeof *grown);
-        if (!grown) return error_set(HKV_E_NOMEM, "list of values being fetched");
-        w->taken = grown;
-        w->taken_cap = cap;
-    }
+    TRY(reserve(&w->taken, w->taken_count, &w->taken_cap));
+    TRY(reserve(&w->fresh, w->fresh_count, &w->fresh_cap));
+    w->fresh[w->fresh_count++] = id;
     size_t at = taken_place(w, id);
     memmove(w->taken + at + 1, w->taken + at, (w->taken_count - at) * sizeof *w->taken);
     w->taken[at] = id;
@@ -73,9 +80,16 @@ void kv_wanted_forget(struct kv *kv, uint64_t id)
     untake(&kv->wanted, id);
 }
 
-void kv_wanted_rolled_back(struct kv *kv)
+void kv_wanted_committed(struct kv *kv)
 {
-    look_again_from(&kv->wanted, 0);
+    kv->wanted.fresh_count = 0;
+}
+
+void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count)
+{
+    struct kv_wanted_state *w = &kv->wanted;
+    while (w->fresh_count > fresh_count) untake(w, w->fresh[--w->fresh_count]);
+    look_again_from(w, 0);
 }
 
 /* --------------------------------------------------------------------------------------------------------- providers
@@ -138,6 +152,7 @@ enum hkv_err kv_wanted_settle_limit(struct kv *kv)
 void kv_wanted_fini(struct kv *kv)
 {
     free(kv->wanted.taken);
+    free(kv->wanted.fresh);
 }
 
 static bool ids_contain(const struct endpoint_id *ids, size_t count, const struct endpoint_id *id)

@@ -708,6 +708,8 @@ static void take_done(struct job *job)
             fetcher->again = false;
             fetcher_kick(fetcher);
         }
+    } else if (!fetcher->closing) { /* the disk is failing; nothing else may ever ask again */
+        env_timer_set(env, &fetcher->timer, env_mono_us(env) + FETCH_RETRY_US);
     }
     free(take->wanted);
     free(take);

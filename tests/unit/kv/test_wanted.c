@@ -70,6 +70,29 @@ static void a_missing_value_is_handed_out_once_with_its_provider(void **state)
     fixture_check(f);
 }
 
+static void what_a_lost_transaction_handed_out_is_handed_out_again(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    size_t count;
+    struct hash a = want(f, "a", "1");
+    struct hash b = want(f, "b", "2");
+    OK(kv_begin(f->kv));
+    OK(kv_wanted_take(f->kv, f->wall_us, 1, w, &count, &next_us));
+    assert_memory_equal(&w[0].hash, &a, sizeof a);
+    OK(kv_savepoint(f->kv));
+    OK(kv_wanted_take(f->kv, f->wall_us, 4, w, &count, &next_us));
+    assert_memory_equal(&w[0].hash, &b, sizeof b);
+    kv_savepoint_rollback(f->kv);
+    OK(kv_wanted_take(f->kv, f->wall_us, 4, w, &count, &next_us));
+    assert_int_equal(count, 1);
+    assert_memory_equal(&w[0].hash, &b, sizeof b);
+    kv_rollback(f->kv);
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+}
+
 static void they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked(void **state)
 {
     struct fixture *f = *state;
@@ -284,6 +307,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_missing_value_is_handed_out_once_with_its_provider),
+        TEST(what_a_lost_transaction_handed_out_is_handed_out_again),
         TEST(they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked),
         TEST(failures_back_off_from_one_second_to_five_minutes),
         TEST(a_failure_on_a_clock_that_stepped_back_is_tried_again),
