@@ -362,7 +362,7 @@ static enum hkv_err set_expired(struct kv *kv, struct slice document_key, bool e
     struct kv_key_row row;
     TRY(kv_key_load(kv, document_key, &row));
     struct kv_key_row old = row;
-    struct author_id self = kv_author(kv), author;
+    struct author_id self = kv_author(kv), author = {{0}};
     TRY(kv_party_id(kv, row.shown.author, author.bytes));
     struct kv_cause cause = {.local = author_id_equal(&self, &author)};
     row.expired = expired;

@@ -631,9 +631,14 @@ static bool dial(struct fetch_peer *peer)
     struct fetcher *fetcher = peer->fetcher;
     struct env *env = node_env(fetcher->store);
     const struct peer *known = peers_find(&fetcher->store->peers, &peer->id);
+    struct address met = {.kind = ADDRESS_IP};
+    struct address_set only = {.items = &met, .count = 1};
     peer->useful = false;
+    if (known != NULL) met.socket = known->met;
+    const struct address_set *addrs = known != NULL && peer->at_met ? &only : known != NULL ? &known->addrs : NULL;
+    peer->at_met = false;
     enum hkv_err err = known == NULL ? HKV_E_PEER_UNREACHABLE
-                                     : transport_dial(fetcher->store->transport, &peer->id, &known->addrs,
+                                     : transport_dial(fetcher->store->transport, &peer->id, addrs,
                                                       slice_of_text(FETCH_ALPN), &conn_events, peer, &peer->conn);
     if (err == HKV_OK) {
         env_timer_set(env, &peer->idle, env_mono_us(env) + FETCH_DIAL_US);
@@ -755,10 +760,27 @@ void fetcher_kick(struct fetcher *fetcher)
     take_begin(fetcher, NULL);
 }
 
+/* A session with the peer was at another address than this idle connection is. It may have moved; or two processes run
+ * on copies of one data directory (holders.h), and the values of its entries are with the one that sent them. */
+static void leave_other_address(struct fetch_peer *peer)
+{
+    const struct peer *known = peers_find(&peer->fetcher->store->peers, &peer->id);
+    struct transport_path_info path;
+    if (peer->conn == NULL || !peer->opened || peer->requests != NULL || peer->waiting.count > 0) return;
+    if (known == NULL || known->met.port == 0) return;
+    transport_conn_path(peer->conn, &path);
+    if (socket_address_compare(&path.remote, &known->met) == 0) return;
+    peer->at_met = true;
+    transport_conn_close(peer->conn, 0, "another address");
+}
+
 void fetcher_wake(struct fetcher *fetcher, const struct endpoint_id *peer)
 {
     struct fetch_peer *known = fetch_peer_get(fetcher, peer);
-    if (known != NULL) known->dead_until_us = 0;
+    if (known != NULL) {
+        known->dead_until_us = 0;
+        leave_other_address(known);
+    }
     take_begin(fetcher, peer);
 }
 

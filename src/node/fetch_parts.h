@@ -48,6 +48,7 @@ struct fetch_peer {
     struct endpoint_id id;
     struct transport_conn *conn; /* NULL: none now */
     bool opened;
+    bool at_met;            /* the next dial goes to peer.met alone */
     bool useful;            /* this connection has brought something */
     uint64_t dead_until_us; /* monotonic: not dialled before */
     struct env_timer idle;  /* of an open connection; of a dialled one, after which what waits goes elsewhere */

@@ -56,9 +56,10 @@ struct peer {
     bool last_confirmed;
     struct fingerprint confirmed; /* ours when the last session was confirmed */
     uint64_t rtt_us;
+    struct socket_address met; /* where the last good session was with it; port 0: none yet */
     struct peer_clock clock;
     unsigned repeats;      /* sessions in a row because entries moved */
-    uint64_t persisted_us; /* wall clock of its last row in the store */
+    uint64_t persisted_us; /* monotonic: when its row was stored last */
     char why[PEER_WHY_MAX];
 };
 

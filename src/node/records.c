@@ -111,7 +111,7 @@ static bool member_addresses(const json_t *list, struct address_set *out)
 static bool member_parse(const struct namespace_id *namespace, struct slice record_name,
                          const struct kv_version *version, struct slice content, struct member *out)
 {
-    struct author_id author;
+    struct author_id author = {{0}};
     uint8_t signed_bytes[MEMBER_SIGNED_BYTES];
     struct signature signature;
     char id_text[ID_TEXT_MAX];

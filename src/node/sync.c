@@ -141,7 +141,7 @@ static void persist_complete(struct commit_task *task, enum hkv_err err)
 /* Every ten minutes, and when there is something new. */
 static void persist(struct hkv_store *store, struct peer *peer, bool news)
 {
-    uint64_t now_us = env_wall_us(node_env(store));
+    uint64_t now_us = env_mono_us(node_env(store));
     if (peer->removed) return; /* its row says so, and must go on saying so */
     if (!news && now_us - peer->persisted_us < PERSIST_AFTER_US) return;
     struct persist_task *task = calloc(1, sizeof *task);
@@ -151,7 +151,7 @@ static void persist(struct hkv_store *store, struct peer *peer, bool news)
     task->task.complete = persist_complete;
     task->row.id = peer->id;
     task->row.source = peer->seed ? KV_PEER_SEED : KV_PEER_SYNCED;
-    task->row.last_sync_us = now_us;
+    task->row.last_sync_us = peer->last_ok_wall_us;
     if (address_set_merge(&task->row.addrs, &peer->addrs) != HKV_OK) {
         persist_complete(&task->task, HKV_E_NOMEM);
         return;
@@ -203,6 +203,7 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
         size_t before = peer->addrs.count;
         transport_conn_path(s->conn, &path);
         peer->rtt_us = path.rtt_us;
+        peer->met = path.remote;
         if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_OK) news = news || peer->addrs.count != before;
     }
     persist(store, peer, news);

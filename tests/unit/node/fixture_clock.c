@@ -1,5 +1,6 @@
 #include "unit/node/fixture_clock.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -20,39 +21,53 @@ static struct shifted {
     struct node_world *world;
 } table[CLOCKS_MAX];
 
+static pthread_mutex_t table_lock = PTHREAD_MUTEX_INITIALIZER;
+
 static uint64_t shifted_wall_us(struct env *env)
 {
+    const struct shifted *at = NULL;
+    (void)pthread_mutex_lock(&table_lock);
     for (size_t i = 0; i < CLOCKS_MAX; i++)
-        if (table[i].env == env) return table[i].real->wall_us(env) + (uint64_t)atomic_load(&table[i].clock->ahead_us);
-    abort();
+        if (table[i].env == env) at = &table[i];
+    (void)pthread_mutex_unlock(&table_lock);
+    if (at == NULL) abort();
+    return at->real->wall_us(env) + (uint64_t)atomic_load(&at->clock->ahead_us);
 }
 
 static void shifted_release(struct node_world *world)
 {
+    const struct node_world_ops *real = NULL;
+    (void)pthread_mutex_lock(&table_lock);
     for (size_t i = 0; i < CLOCKS_MAX; i++) {
         if (table[i].world != world) continue;
-        const struct node_world_ops *real = table[i].world_real;
+        real = table[i].world_real;
         table[i] = (struct shifted){.env = NULL};
-        real->release(world);
-        return;
     }
-    abort();
+    (void)pthread_mutex_unlock(&table_lock);
+    if (real == NULL) abort();
+    real->release(world);
 }
 
 enum hkv_err clock_try_open(const struct hkv_options *options, struct test_clock *clock, struct hkv_store **out)
 {
     struct node_world *world;
-    assert_ok(node_world_real(&world));
     size_t i = 0;
-    while (table[i].env != NULL) assert_true(++i < CLOCKS_MAX);
+    assert_ok(node_world_real(&world));
+    (void)pthread_mutex_lock(&table_lock);
+    while (i < CLOCKS_MAX && table[i].env != NULL) i++;
+    if (i == CLOCKS_MAX) abort();
     struct shifted *at = &table[i];
-    *at = (struct shifted){.ops = *world->env->ops, .real = world->env->ops, .clock = clock, .world = world};
+    *at = (struct shifted){.ops = *world->env->ops,
+                           .env = world->env,
+                           .real = world->env->ops,
+                           .clock = clock,
+                           .world_real = world->ops,
+                           .world_ops = *world->ops,
+                           .world = world};
     at->ops.wall_us = shifted_wall_us;
-    world->built_wall_us = BUILT_WALL_US;
-    at->world_real = world->ops;
-    at->world_ops = *world->ops;
     at->world_ops.release = shifted_release;
-    at->env = world->env;
+    (void)pthread_mutex_unlock(&table_lock);
+    world->built_wall_us = BUILT_WALL_US;
     world->env->ops = &at->ops;
     world->ops = &at->world_ops;
     return node_open_in(options, world, out);

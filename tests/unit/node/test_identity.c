@@ -155,7 +155,7 @@ static void sync_again(struct nodes *nodes, const char *key)
     node_await_equal(nodes->store[0], nodes->store[2]);
 }
 
-static void a_copy_takes_a_new_author_once(void **state)
+static void a_copy_takes_a_new_author_and_both_say_so_until_one_stops(void **state)
 {
     struct nodes *nodes = *state;
     struct id_text author, copys;
@@ -169,9 +169,14 @@ static void a_copy_takes_a_new_author_once(void **state)
     copys = author_of(nodes->store[1]);
     assert_string_equal(author_of(nodes->store[0]).text, author.text);
     node_put(nodes->store[1], "again", "1");
-    close_one(nodes, 0);
-    node_await(nodes->store[2], "again", "1");
+    node_await(nodes->store[0], "again", "1");
+    await_unique(nodes->store[0], false);
+    await_unique(nodes->store[1], false);
+    assert_string_equal(author_of(nodes->store[0]).text, author.text); /* seen later: nobody changes */
+    assert_string_equal(author_of(nodes->store[1]).text, copys.text);
     close_one(nodes, 1);
+    await_unique(nodes->store[0], true);
+    close_one(nodes, 0);
     open_one(nodes, 1, seed); /* alone now: its author is on its disk */
     node_put(nodes->store[1], "again", "2");
     node_await(nodes->store[2], "again", "2");
@@ -285,7 +290,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(a_copy_takes_a_new_author_once),
+        TEST(a_copy_takes_a_new_author_and_both_say_so_until_one_stops),
         TEST(seen_later_both_keep_the_author_and_fail_until_one_stops),
         TEST(a_restored_disk_takes_a_new_author_and_is_well),
         TEST(a_restart_keeps_the_author),
