@@ -111,7 +111,7 @@ enum hkv_err kv_value_good(struct kv *kv, const struct hash *hash)
     if (!found || v.state != VALUE_BAD) return HKV_OK;
     TRY(values_set_good(&kv->db, v.id));
     kv->counters.bad--;
-    kv_wanted_forget(kv, v.id);
+    TRY(kv_wanted_forget(kv, v.id));
     v.state = VALUE_PRESENT;
     op.value = v;
     /* Entries that came meanwhile wait for it. */

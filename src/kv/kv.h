@@ -217,8 +217,9 @@ struct kv_wanted {
 uint64_t kv_steady_us(const struct kv *kv);
 
 /* Missing values that are due for a fetch, oldest first, at most `max`; those longer than max_value_bytes are never
- * among them. They are marked as taken until kv_value_arrived, kv_value_failed or a restart. `now_us` and `next_due_us`
- * are times of kv_steady_us(); the second: when to ask again, 0 when nothing waits. replica */
+ * among them. They are marked as taken until a commit with kv_value_arrived or kv_value_failed (one that is lost leaves
+ * them taken; their holder reports again), or a restart. `now_us` and `next_due_us` are times of kv_steady_us(); the
+ * second: when to ask again, 0 when nothing waits. replica */
 HKV_CHECK enum hkv_err kv_wanted_take(struct kv *kv, uint64_t now_us, size_t max, struct kv_wanted *out, size_t *count,
                                       uint64_t *next_due_us);
 

@@ -43,15 +43,22 @@ static enum hkv_err reserve(uint64_t **ids, size_t count, size_t *cap)
     return HKV_OK;
 }
 
+/* There is room. */
+static void insert_taken(struct kv_wanted_state *w, uint64_t id)
+{
+    assert(w->taken_count < w->taken_cap);
+    size_t at = taken_place(w, id);
+    memmove(w->taken + at + 1, w->taken + at, (w->taken_count - at) * sizeof *w->taken);
+    w->taken[at] = id;
+    w->taken_count++;
+}
+
 static enum hkv_err take(struct kv_wanted_state *w, uint64_t id)
 {
     TRY(reserve(&w->taken, w->taken_count, &w->taken_cap));
     TRY(reserve(&w->fresh, w->fresh_count, &w->fresh_cap));
     w->fresh[w->fresh_count++] = id;
-    size_t at = taken_place(w, id);
-    memmove(w->taken + at + 1, w->taken + at, (w->taken_count - at) * sizeof *w->taken);
-    w->taken[at] = id;
-    w->taken_count++;
+    insert_taken(w, id);
     return HKV_OK;
 }
 
@@ -61,6 +68,16 @@ static void untake(struct kv_wanted_state *w, uint64_t id)
     size_t at = taken_place(w, id);
     w->taken_count--;
     memmove(w->taken + at, w->taken + at + 1, (w->taken_count - at) * sizeof *w->taken);
+}
+
+/* Its holder has done with it, unless the transaction is taken back: then the holder reports again. */
+static enum hkv_err end(struct kv_wanted_state *w, uint64_t id)
+{
+    if (!is_taken(w, id)) return HKV_OK;
+    TRY(reserve(&w->ended, w->ended_count, &w->ended_cap));
+    w->ended[w->ended_count++] = id;
+    untake(w, id);
+    return HKV_OK;
 }
 
 static void look_again_from(struct kv_wanted_state *w, uint64_t next_try_us)
@@ -75,20 +92,21 @@ void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us)
     look_again_from(&kv->wanted, next_try_us);
 }
 
-void kv_wanted_forget(struct kv *kv, uint64_t id)
+enum hkv_err kv_wanted_forget(struct kv *kv, uint64_t id)
 {
-    untake(&kv->wanted, id);
+    return end(&kv->wanted, id);
 }
 
 void kv_wanted_committed(struct kv *kv)
 {
-    kv->wanted.fresh_count = 0;
+    kv->wanted.fresh_count = kv->wanted.ended_count = 0;
 }
 
-void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count)
+void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count, size_t ended_count)
 {
     struct kv_wanted_state *w = &kv->wanted;
     while (w->fresh_count > fresh_count) untake(w, w->fresh[--w->fresh_count]);
+    while (w->ended_count > ended_count) insert_taken(w, w->ended[--w->ended_count]);
     look_again_from(w, 0);
 }
 
@@ -153,6 +171,7 @@ void kv_wanted_fini(struct kv *kv)
 {
     free(kv->wanted.taken);
     free(kv->wanted.fresh);
+    free(kv->wanted.ended);
 }
 
 static bool ids_contain(const struct endpoint_id *ids, size_t count, const struct endpoint_id *id)
@@ -323,7 +342,7 @@ enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct sli
     if (!found || op.value.state == VALUE_PRESENT) return HKV_OK;
     if (!kv_budget_allows(kv, content.len, KV_ROOM_REPLACE)) return kv_budget_refusal(kv);
     kv_budget_take(kv, content.len);
-    untake(&kv->wanted, op.value.id);
+    TRY(end(&kv->wanted, op.value.id));
     enum hkv_err err = fill(&op, content, file);
     kv_op_fini(&op);
     return err;
@@ -343,7 +362,7 @@ enum hkv_err kv_value_failed(struct kv *kv, const struct hash *hash, uint64_t no
     bool found;
     TRY(values_find(&kv->db, hash, &v, &found));
     if (!found || !value_is_wanted(v.state)) return HKV_OK;
-    untake(&kv->wanted, v.id);
+    TRY(end(&kv->wanted, v.id));
     TRY(db_statement(&kv->db, SQL_VALUE_PROVIDERS, &s));
     db_bind_u64(s, 1, v.id);
     TRY(db_row(&kv->db, s, &found));

@@ -93,6 +93,30 @@ static void what_a_lost_transaction_handed_out_is_handed_out_again(void **state)
     assert_int_equal(take(f, w, 4, &next_us), 0);
 }
 
+/* Its holder reports again; until then nobody else fetches it. */
+static void what_failed_or_arrived_in_a_lost_transaction_is_still_out(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash a = want(f, "a", "1");
+    struct hash b = want(f, "b", "2");
+    assert_int_equal(take(f, w, 4, &next_us), 2);
+    OK(kv_begin(f->kv));
+    OK(kv_value_failed(f->kv, &a, f->wall_us));
+    OK(kv_savepoint(f->kv));
+    OK(kv_value_arrived(f->kv, &b, slice_of_text("2"), NULL));
+    kv_savepoint_rollback(f->kv);
+    kv_rollback(f->kv);
+    assert_int_equal(take(f, w, 4, &next_us), 0);
+    OK(kv_begin(f->kv));
+    OK(kv_value_failed(f->kv, &a, f->wall_us));
+    OK(kv_commit(f->kv));
+    f->wall_us += 3600000000;
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &a, sizeof a);
+}
+
 static void they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked(void **state)
 {
     struct fixture *f = *state;
@@ -289,17 +313,22 @@ static void a_value_nobody_refers_to_any_more_is_not_wanted(void **state)
     fixture_check(f);
 }
 
-static void an_arrival_that_is_rolled_back_is_wanted_again(void **state)
+static void an_arrival_that_is_rolled_back_can_be_reported_again(void **state)
 {
     struct fixture *f = *state;
     struct kv_wanted w[4];
+    struct kv_counts counts;
     uint64_t next_us;
     struct hash hash = want(f, "a", "content");
     assert_int_equal(take(f, w, 4, &next_us), 1);
     OK(kv_begin(f->kv));
     OK(kv_value_arrived(f->kv, &hash, slice_of_text("content"), NULL));
     kv_rollback(f->kv);
-    assert_int_equal(take(f, w, 4, &next_us), 1);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_missing, 1);
+    fixture_arrive(f, "content");
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.values_missing, 0);
     fixture_check(f);
 }
 
@@ -308,6 +337,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_missing_value_is_handed_out_once_with_its_provider),
         TEST(what_a_lost_transaction_handed_out_is_handed_out_again),
+        TEST(what_failed_or_arrived_in_a_lost_transaction_is_still_out),
         TEST(they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked),
         TEST(failures_back_off_from_one_second_to_five_minutes),
         TEST(a_failure_on_a_clock_that_stepped_back_is_tried_again),
@@ -318,7 +348,7 @@ int main(void)
         TEST(a_value_above_the_limit_is_counted_and_never_wanted),
         TEST(another_limit_at_the_next_start_sorts_missing_values_anew),
         TEST(a_value_nobody_refers_to_any_more_is_not_wanted),
-        TEST(an_arrival_that_is_rolled_back_is_wanted_again),
+        TEST(an_arrival_that_is_rolled_back_can_be_reported_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
