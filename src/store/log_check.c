@@ -7,6 +7,7 @@
 #define LOG_MAGIC      0x377f0682u /* its last bit: words of checksums are big-endian */
 #define LOG_VERSION    3007000u
 #define HEAD_SUM_BYTES 24 /* of the head, before its checksum */
+#define SECTOR_BYTES   512
 
 /* Offsets in a frame's head. */
 enum { FRAME_PAGE = 0, FRAME_COMMIT = 4, FRAME_SALTS = 8, FRAME_SUM = 16 };
@@ -93,9 +94,37 @@ static bool has_salts(const struct check *c)
 /* ------------------------------------------------------------------------------------------------ behind a bad frame
  */
 
+/* Whether commit mark and checksum of a frame lie in different sectors: a power cut may leave the mark of what was
+ * there before in front of the checksum of what was being written. */
+static bool head_is_split(uint64_t number)
+{
+    uint64_t at = (DB_LOG_HEAD_BYTES + (number - 1) * DB_LOG_FRAME_BYTES) % SECTOR_BYTES;
+    return at + DB_LOG_FRAME_HEAD_BYTES > SECTOR_BYTES;
+}
+
+/* Whether one bit is all that is wrong with the page of the frame. Takes a fraction of a second. */
+static bool page_has_one_bad_bit(struct check *c, struct chain before)
+{
+    struct frame *f = &c->frame;
+    struct chain sum = chain_add(before, f->head, FRAME_SALTS, c->big_endian);
+    struct chain stored = chain_stored(f->head + FRAME_SUM);
+    for (size_t at = 0; at < sizeof f->page; at += 8) {
+        for (unsigned bit = 0; bit < 64; bit++) {
+            uint8_t *byte = &f->page[at + bit / 8];
+            *byte ^= (uint8_t)(1u << bit % 8);
+            bool mended = chain_equal(chain_add(sum, f->page + at, sizeof f->page - at, c->big_endian), stored);
+            *byte ^= (uint8_t)(1u << bit % 8);
+            if (mended) return true;
+        }
+        sum = chain_add(sum, f->page + at, 8, c->big_endian);
+    }
+    return false;
+}
+
 /* Whether the bad frame ended a transaction, given that the next one goes on from it: its head is right then, but for
- * one bit of page number or commit mark, which is found by trying. */
-static bool bad_frame_commits(struct check *c, struct chain before)
+ * one bit of page number or commit mark, which is found by trying. A head that a power cut may have torn is believed
+ * only when a single bit explains all that is wrong. */
+static bool bad_frame_commits(struct check *c, uint64_t number, struct chain before)
 {
     struct frame *f = &c->frame;
     if (frame_goes_on(f, before, c->big_endian)) return frame_commits(f);
@@ -104,7 +133,7 @@ static bool bad_frame_commits(struct check *c, struct chain before)
         if (frame_goes_on(f, before, c->big_endian)) return frame_commits(f);
         f->head[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
-    return frame_commits(f);
+    return frame_commits(f) && (!head_is_split(number) || page_has_one_bad_bit(c, before));
 }
 
 /* From the first bad frame to the end of the file: does the log go on behind the transaction with the bad frame? */
@@ -116,7 +145,7 @@ static int look_behind(struct check *c, uint64_t bad)
     struct chain stored = chain_stored(c->frame.head + FRAME_SUM);
     struct chain computed = frame_sum(&c->frame, c->good, c->big_endian);
     bool ours = has_salts(c) || chain_equal(stored, computed);
-    bool ended = bad_frame_commits(c, c->good); /* the transaction, if the next frame belongs to this log */
+    bool ended = bad_frame_commits(c, bad, c->good); /* the transaction, if the next frame belongs to this log */
     r->bad = bad;
     r->dropped = bad - 1 - r->kept + ours;
     for (uint64_t n = bad + 1; n <= c->frames; n++) {
