@@ -104,6 +104,29 @@ static void a_restart_with_the_clock_set_back_does_not_forget_missing_values(voi
     assert_int_equal(due(f), 1);
 }
 
+static void a_clock_that_stands_still_gives_stamps_and_holds_up_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_counts counts;
+    struct entry e = fixture_entry(f, 'x', fixture_key("missing"), T, slice_of_text("content"));
+    put_expiring(f, "soon", T + 60 * S);
+    assert_int_equal(fixture_receive(f, &e), DOCS_INSERTED);
+    assert_int_equal(due(f), 1);
+    fail_value(f, &e.record.hash);
+    for (int i = 0; i < 100; i++) {
+        char value[8] = {(char)('0' + i / 10), (char)('0' + i % 10)};
+        OK(fixture_put(f, "a", value));
+        f->wall_us += 10 * S;
+        fixture_step(f, -10 * (int64_t)S);
+    }
+    assert_string_equal(fixture_get(f, "a"), "99");
+    assert_int_equal(due(f), 1);                      /* a thousand seconds have passed */
+    assert_string_equal(fixture_get(f, "soon"), "v"); /* not by this clock */
+    kv_counts(f->kv, &counts);
+    assert_in_range(counts.newest_stamp_us, T + 100, T + 200);
+    fixture_check(f);
+}
+
 /* ------------------------------------------------------------------------------------------- iroh-docs issue 120 */
 
 static enum docs_insert receive(struct fixture *f, char author, const char *key, uint64_t stamp_us, const char *content)
@@ -217,6 +240,7 @@ int main(void)
         TEST(what_expired_by_a_wrong_clock_shows_again),
         TEST(back_off_takes_its_time_whatever_the_wall_clock_does),
         TEST(a_restart_with_the_clock_set_back_does_not_forget_missing_values),
+        TEST(a_clock_that_stands_still_gives_stamps_and_holds_up_nothing),
         TEST(issue_120_a_writer_far_ahead_is_refused_for_a_while_and_named),
         TEST(issue_120_a_writer_whose_clock_is_corrected_can_go_on),
         TEST(issue_120_a_writer_that_holds_a_key_is_named_to_whom_it_stops),

@@ -13,6 +13,7 @@
 #define AWAIT_S   60
 
 struct nodes {
+    atomic_int warnings[NODES_MAX]; /* about the clocks of peers */
     struct node_dir dir[NODES_MAX];
     struct test_clock clock[NODES_MAX];
     struct hkv_store *store[NODES_MAX];
@@ -37,10 +38,19 @@ static int teardown(void **state)
     return 0;
 }
 
+static void count_warning(void *arg, enum hkv_log_level level, const char *module, const char *message)
+{
+    if (level == HKV_LOG_WARN && strcmp(module, "clock") == 0 && strncmp(message, "the clock of", 12) == 0)
+        atomic_fetch_add((atomic_int *)arg, 1);
+}
+
 static void open_one(struct nodes *nodes, int i, int64_t ahead_us)
 {
     struct hkv_options options = node_options(&nodes->dir[i]);
     options.namespace_secret = NAMESPACE_SECRET;
+    options.anti_entropy_ms = 200;
+    options.log = count_warning;
+    options.log_arg = &nodes->warnings[i];
     atomic_store(&nodes->clock[i].ahead_us, ahead_us);
     nodes->store[i] = clock_open(&options, &nodes->clock[i]);
 }
@@ -95,6 +105,57 @@ static void skew_is_measured_on_both_sides_and_follows_our_own_clock(void **stat
     atomic_store(&nodes->clock[0].ahead_us, 20 * SECOND_US);
     (void)skew_seen(nodes->store[0], &skew_us);
     assert_in_range(skew_us + 5 * SECOND_US, 0, 6 * SECOND_US);
+}
+
+static uint64_t sessions_of_first(struct nodes *nodes)
+{
+    struct hkv_status status;
+    assert_ok(hkv_status(nodes->store[0], &status));
+    return status.sessions_ok;
+}
+
+static uint64_t sessions_before;
+
+static bool first_had_five_sessions_more(struct nodes *nodes)
+{
+    return sessions_of_first(nodes) >= sessions_before + 5;
+}
+
+static void await_five_sessions(struct nodes *nodes)
+{
+    sessions_before = sessions_of_first(nodes);
+    AWAIT(first_had_five_sessions_more);
+}
+
+static void a_skew_of_a_second_is_warned_of_once_for_each_change(void **state)
+{
+    struct nodes *nodes = *state;
+    open_one(nodes, 0, 0);
+    open_one(nodes, 1, 0);
+    node_connect(nodes->store[0], nodes->store[1]);
+    AWAIT(both_measured);
+    await_five_sessions(nodes);
+    assert_int_equal(atomic_load(&nodes->warnings[0]), 0);
+    atomic_store(&nodes->clock[1].ahead_us, 100 * SECOND_US);
+    await_five_sessions(nodes);
+    assert_int_equal(atomic_load(&nodes->warnings[0]), 1);
+    atomic_store(&nodes->clock[1].ahead_us, -200 * SECOND_US);
+    await_five_sessions(nodes);
+    assert_int_equal(atomic_load(&nodes->warnings[0]), 2);
+}
+
+static void a_clock_from_the_end_of_time_is_shown_and_harms_nobody(void **state)
+{
+    struct nodes *nodes = *state;
+    int64_t skew_us;
+    open_one(nodes, 0, 0);
+    open_one(nodes, 1, INT64_MAX / 2);
+    node_connect(nodes->store[0], nodes->store[1]);
+    AWAIT(both_measured);
+    (void)skew_seen(nodes->store[0], &skew_us);
+    assert_true(skew_us > (int64_t)365 * 24 * 3600 * SECOND_US);
+    assert_ok(try_put(nodes->store[0], "k"));
+    node_await(nodes->store[1], "k", "v");
 }
 
 static bool first_is_sane(struct nodes *nodes)
@@ -161,6 +222,39 @@ static void a_node_that_is_far_ahead_of_two_peers_says_so(void **state)
     assert_non_null(strstr(status.clock_why, "ahead of those of at least two peers"));
     atomic_store(&nodes->clock[0].ahead_us, 0);
     assert_true(first_is_sane(nodes));
+}
+
+static bool second_has_refused_some(struct nodes *nodes)
+{
+    struct hkv_status status;
+    assert_ok(hkv_status(nodes->store[1], &status));
+    return status.entries_refused > 0;
+}
+
+/* Ahead for a while, then right again: what was written meanwhile is there in the end, and says so until then. */
+static void a_clock_that_jumps_ahead_and_back_loses_nothing(void **state)
+{
+    struct nodes *nodes = *state;
+    open_one(nodes, 0, 0);
+    open_one(nodes, 1, 0);
+    node_connect(nodes->store[0], nodes->store[1]);
+    node_put(nodes->store[0], "a", "before");
+    node_await(nodes->store[1], "a", "before");
+    atomic_store(&nodes->clock[0].ahead_us, 20 * MINUTE_US);
+    node_put(nodes->store[0], "ahead", "v");
+    node_put(nodes->store[0], "a", "ahead");
+    AWAIT(second_has_refused_some);
+    atomic_store(&nodes->clock[0].ahead_us, 0);
+    assert_err(HKV_E_STAMP_AHEAD, try_put(nodes->store[0], "other"));
+    assert_non_null(strstr(hkv_last_error(), "this node's own last stamp"));
+    node_put(nodes->store[1], "b", "meanwhile"); /* the other writes on, and is heard */
+    node_await(nodes->store[0], "b", "meanwhile");
+    for (int i = 0; i < 2; i++) atomic_store(&nodes->clock[i].ahead_us, 16 * MINUTE_US); /* time passes */
+    node_await(nodes->store[1], "ahead", "v");
+    node_await(nodes->store[1], "a", "ahead");
+    node_put(nodes->store[0], "a", "after"); /* four minutes ahead of the clock */
+    node_await(nodes->store[1], "a", "after");
+    node_await_equal(nodes->store[0], nodes->store[1]);
 }
 
 #define KEYS 150
@@ -263,6 +357,9 @@ int main(void)
         TEST(two_peers_and_no_fewer_stop_the_writes_of_a_node_that_is_behind),
         TEST(who_allows_a_bad_clock_writes_and_is_not_healthy),
         TEST(a_node_that_is_far_ahead_of_two_peers_says_so),
+        TEST(a_skew_of_a_second_is_warned_of_once_for_each_change),
+        TEST(a_clock_from_the_end_of_time_is_shown_and_harms_nobody),
+        TEST(a_clock_that_jumps_ahead_and_back_loses_nothing),
         TEST(a_start_in_1970_writes_nothing_until_the_clock_is_set),
         TEST(a_flood_from_the_future_ends_the_session_and_is_stored_when_the_clock_is_set),
     };
