@@ -26,7 +26,11 @@ static void print_peer(const json_t *peer)
     json_int_t rtt_us = json_integer_value(json_object_get(peer, "rtt_us"));
     json_int_t last_us = json_integer_value(json_object_get(peer, "last_sync_us"));
     printf("%s  %-6s  %s", json_string_value(json_object_get(peer, "endpoint_id")),
-           json_string_value(json_object_get(peer, "source")), connected ? "connected" : "not connected");
+           json_string_value(json_object_get(peer, "source")), connected ? "connected" : "not connected since ");
+    if (connected)
+        printf(", %s", json_string_value(json_object_get(peer, "path")));
+    else
+        print_time(json_integer_value(json_object_get(peer, "disconnected_us")));
     if (rtt_us) printf(", %.1f ms", (double)rtt_us / 1000);
     print_skew(peer);
     fputs(last_us ? ", last sync " : ", never synced", stdout);

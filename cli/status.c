@@ -73,6 +73,27 @@ static void print_ahead(const json_t *status)
         printf("%-17s %.3f s ahead of this clock\n", "newest own stamp", (double)ahead_us / 1e6);
 }
 
+/* Values that are not whole: key, author, size, why. */
+static void print_problems(const json_t *problems)
+{
+    for (size_t i = 0; i < json_array_size(problems); i++) {
+        const json_t *problem = json_array_get(problems, i);
+        const json_t *key = json_object_get(problem, "key");
+        char size[16];
+        printf("%s  ", i == 0 ? "values          " : "                ");
+        if (json_is_string(key))
+            print_escaped(json_string_value(key), json_string_length(key), SIZE_MAX);
+        else
+            fputs("(a key of another shape)", stdout);
+        printf(", %s, of author %.10s: %s; since ",
+               format_bytes((uint64_t)json_integer_value(json_object_get(problem, "length")), size),
+               json_string_value(json_object_get(problem, "author")),
+               json_string_value(json_object_get(problem, "why")));
+        print_time(json_integer_value(json_object_get(problem, "since_us")));
+        putchar('\n');
+    }
+}
+
 static void print_status(const json_t *status)
 {
     printf("%-17s %s\n", "healthy", json_is_true(json_object_get(status, "healthy")) ? "yes" : "NO");
@@ -81,6 +102,7 @@ static void print_status(const json_t *status)
     print_why(status, "clock_why", "the clock");
     print_why(status, "identity_why", "the identity");
     print_counts(status);
+    print_problems(json_object_get(status, "problems"));
     print_refused(json_object_get(status, "refused"));
     print_ahead(status);
     if (json_is_true(json_object_get(status, "single_node")))

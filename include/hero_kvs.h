@@ -416,13 +416,21 @@ enum hkv_skew {
     HKV_SKEW_MEASURED, /* in sessions between two nodes of this library */
 };
 
+enum hkv_path {
+    HKV_PATH_NONE, /* not connected */
+    HKV_PATH_DIRECT,
+    HKV_PATH_RELAYED, /* relays are not offered yet */
+};
+
 struct hkv_peer {
     char endpoint_id[HKV_ID_TEXT_BYTES];
     enum hkv_peer_source source;
-    const char *name;  /* from its member record; "" when unknown */
-    const char *addrs; /* comma separated */
-    bool connected;    /* its last session succeeded and is younger than three anti-entropy intervals */
-    uint64_t rtt_us;   /* 0: not measured */
+    const char *name;         /* from its member record; "" when unknown */
+    const char *addrs;        /* comma separated */
+    bool connected;           /* its last session succeeded and is younger than three anti-entropy intervals */
+    uint64_t disconnected_us; /* wall clock since when it is not connected; 0 while it is */
+    enum hkv_path path;       /* how its packets come, while it is connected */
+    uint64_t rtt_us;          /* 0: not measured */
     enum hkv_skew clock_skew;
     int64_t clock_skew_us; /* its clock less this machine's; 0 while unknown */
     uint64_t last_sync_us; /* wall clock of the end of the last good session; 0: never */
@@ -557,6 +565,38 @@ struct hkv_refused {
 /* Released by hkv_refused_free(). Errors: HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_refused(struct hkv_store *store, struct hkv_refused **out);
 HKV_API void hkv_refused_free(struct hkv_refused *refused);
+
+enum hkv_problem_kind {
+    HKV_PROBLEM_BAD,       /* its bytes on this node's disk are damaged */
+    HKV_PROBLEM_TOO_LARGE, /* longer than max_value_bytes: never fetched, the key shows its previous value */
+    HKV_PROBLEM_MISSING,   /* it has not arrived */
+};
+
+/* A value that is not whole on this node, with one of the entries that point to it. */
+struct hkv_problem {
+    enum hkv_problem_kind kind;
+    const char
+        *key; /* NUL behind it; a system record's name or a foreign key when not is_user_key; "" when not found */
+    size_t key_bytes;
+    bool is_user_key;
+    uint8_t author[32];
+    uint64_t length;   /* of the content */
+    uint64_t since_us; /* wall clock when it was first not here */
+    uint32_t attempts; /* to fetch it */
+    const char *why;   /* in words */
+};
+
+struct hkv_problems {
+    struct hkv_problem *items; /* bad ones first, then too large ones, at most HKV_PROBLEMS_MAX */
+    size_t count;
+};
+
+/* What values_bad, values_too_large and values_missing count. It may be up to half a minute old. To find the key of a
+ * value that no key waits for takes about a second for a million entries. Released by hkv_problems_free(). Errors:
+ * HKV_E_CLOSED. */
+#define HKV_PROBLEMS_MAX 100
+HKV_API enum hkv_err hkv_problems(struct hkv_store *store, struct hkv_problems **out);
+HKV_API void hkv_problems_free(struct hkv_problems *problems);
 
 /* What a verification looks at. */
 enum hkv_verify_kind {

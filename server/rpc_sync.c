@@ -61,13 +61,19 @@ static json_t *peer_json(const struct hkv_peer *peer)
         [HKV_SKEW_AT_LEAST] = "at_least",
         [HKV_SKEW_MEASURED] = "measured",
     };
+    static const char *const paths[] = {
+        [HKV_PATH_NONE] = "none",
+        [HKV_PATH_DIRECT] = "direct",
+        [HKV_PATH_RELAYED] = "relayed",
+    };
     json_t *skew_us = peer->clock_skew == HKV_SKEW_UNKNOWN ? json_null() : json_integer(peer->clock_skew_us);
-    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:o, s:o, s:b, s:o, s:s}", "endpoint_id", peer->endpoint_id,
-                     "source", sources[peer->source], "name", peer->name, "addrs", split_commas(peer->addrs),
-                     "connected", peer->connected, "rtt_us", rpc_json_stamp(peer->rtt_us), "clock_skew",
-                     skews[peer->clock_skew], "clock_skew_us", skew_us, "last_sync_us",
-                     rpc_json_stamp(peer->last_sync_us), "last_confirmed", peer->last_confirmed, "failures",
-                     rpc_json_stamp(peer->failures), "why", peer->why);
+    return json_pack("{s:s, s:s, s:s, s:o, s:b, s:o, s:s, s:o, s:s, s:o, s:o, s:b, s:o, s:s}", "endpoint_id",
+                     peer->endpoint_id, "source", sources[peer->source], "name", peer->name, "addrs",
+                     split_commas(peer->addrs), "connected", peer->connected, "disconnected_us",
+                     peer->connected ? json_null() : rpc_json_stamp(peer->disconnected_us), "path", paths[peer->path],
+                     "rtt_us", rpc_json_stamp(peer->rtt_us), "clock_skew", skews[peer->clock_skew], "clock_skew_us",
+                     skew_us, "last_sync_us", rpc_json_stamp(peer->last_sync_us), "last_confirmed",
+                     peer->last_confirmed, "failures", rpc_json_stamp(peer->failures), "why", peer->why);
 }
 
 /* The peers as an array in `out`. */
@@ -143,12 +149,44 @@ static bool set_counts(json_t *object, const struct hkv_status *status)
     return true;
 }
 
+static json_t *problem_json(const struct hkv_problem *problem)
+{
+    static const char *const kinds[] = {
+        [HKV_PROBLEM_BAD] = "bad",
+        [HKV_PROBLEM_TOO_LARGE] = "too_large",
+        [HKV_PROBLEM_MISSING] = "missing",
+    };
+    struct hkv_version version = {0};
+    memcpy(version.author, problem->author, sizeof version.author);
+    /* A key of another shape may be no text. */
+    json_t *key = problem->is_user_key ? json_stringn(problem->key, problem->key_bytes) : json_null();
+    return json_pack("{s:s, s:o, s:o, s:o, s:o, s:i, s:s}", "kind", kinds[problem->kind], "key", key, "author",
+                     rpc_json_author(&version), "length", rpc_json_stamp(problem->length), "since_us",
+                     rpc_json_stamp(problem->since_us), "attempts", (int)problem->attempts, "why", problem->why);
+}
+
+static enum hkv_err problems_json(struct hkv_store *store, json_t **out)
+{
+    struct hkv_problems *problems;
+    enum hkv_err err = hkv_problems(store, &problems);
+    if (err != HKV_OK) return err;
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < problems->count; i++) {
+        if (json_array_append_new(array, problem_json(&problems->items[i])) == 0) continue;
+        json_decref(array);
+        array = NULL;
+    }
+    hkv_problems_free(problems);
+    *out = array;
+    return HKV_OK;
+}
+
 enum hkv_err rpc_kv_status(struct rpc_call *call)
 {
     struct hkv_status status;
     enum hkv_err err = hkv_status(call->request->rpc->store, &status);
     if (err != HKV_OK) return err;
-    json_t *peers, *refused;
+    json_t *peers, *refused, *problems;
     char position[HKV_POSITION_TEXT_BYTES];
     hkv_position_format(&status.position, position);
     err = peers_json(call->request->rpc->store, &peers);
@@ -158,11 +196,17 @@ enum hkv_err rpc_kv_status(struct rpc_call *call)
         json_decref(peers);
         return err;
     }
+    err = problems_json(call->request->rpc->store, &problems);
+    if (err != HKV_OK) {
+        json_decref(peers);
+        json_decref(refused);
+        return err;
+    }
     json_t *result =
-        json_pack("{s:b, s:o, s:s, s:s, s:s, s:b, s:o, s:s, s:s, s:o}", "healthy", status.healthy, "conditions",
+        json_pack("{s:b, s:o, s:s, s:s, s:s, s:b, s:o, s:s, s:s, s:o, s:o}", "healthy", status.healthy, "conditions",
                   rpc_json_conditions(&status), "values_error", status.values_error, "fingerprint", status.fingerprint,
                   "position", position, "single_node", status.single_node, "peers", peers, "clock_why",
-                  status.clock_why, "identity_why", status.identity_why, "refused", refused);
+                  status.clock_why, "identity_why", status.identity_why, "refused", refused, "problems", problems);
     if (result && !set_counts(result, &status)) {
         json_decref(result);
         result = NULL;

@@ -10,7 +10,7 @@
  *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
  *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
  *   derive.c    what must follow from the entries            check.c     re-reads what is stored
- *   rebuild.c   makes it so again
+ *   rebuild.c   makes it so again                           problems.c  whose the values are that are not whole
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */

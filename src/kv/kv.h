@@ -248,6 +248,26 @@ HKV_CHECK enum hkv_err kv_quarantine(struct kv *kv, size_t *count);
 /* A value in quarantine was read back with its own hash after all (the disk had refused to read it). replica */
 HKV_CHECK enum hkv_err kv_value_good(struct kv *kv, const struct hash *hash);
 
+enum kv_problem_kind { KV_PROBLEM_BAD, KV_PROBLEM_TOO_LARGE, KV_PROBLEM_MISSING };
+
+/* A value that is not whole, and one of the entries that point to it. */
+struct kv_problem {
+    enum kv_problem_kind kind;
+    bool has_owner; /* an entry was found: key and author are set */
+    struct buf key; /* document key */
+    struct author_id author;
+    struct hash hash;
+    uint64_t length;   /* of the content, as the entry says */
+    uint64_t since_us; /* wall clock */
+    uint32_t attempts;
+    uint64_t next_try_us; /* of kv_steady_us(); 0: never */
+};
+
+/* At most `max` of them, the bad ones first. A value that no key waits for costs a walk over all entries, about a
+ * second for a million. Released by kv_problems_fini(). any */
+HKV_CHECK enum hkv_err kv_problems(struct kv *kv, struct kv_problem *out, size_t max, size_t *count);
+void kv_problems_fini(struct kv_problem *problems, size_t count);
+
 /* Number of the newest value, present or not: what is noticed later has a greater one. replica */
 HKV_CHECK enum hkv_err kv_value_mark(struct kv *kv, uint64_t *mark);
 

@@ -115,6 +115,7 @@ static void remove_on_network(struct hkv_store *store, void *arg)
     clock_review(store);
     change->row.id = peer->id;
     change->row.source = KV_PEER_REMOVED;
+    sync_peer_removed(store->sync, peer);
 }
 
 enum hkv_err hkv_peer_remove(struct hkv_store *store, const char *text)
@@ -154,20 +155,49 @@ static char *addresses_text(const struct address_set *addrs)
     return NULL;
 }
 
+/* Wall clock since when there is no connection: the first failure, or when the last good session grew too old. */
+static uint64_t disconnected_since(const struct hkv_store *store, const struct peer *peer)
+{
+    return peer->down_wall_us != 0 ? peer->down_wall_us : peer->last_ok_wall_us + 3 * store->anti_entropy_us;
+}
+
+/* Why this node may lack something that the peer has. */
+#define REASON_MAX (PEER_WHY_MAX - 64)
+static void say_why(const struct peer *peer, uint64_t now_us, bool connected, char out[PEER_WHY_MAX])
+{
+    char reason[REASON_MAX] = "";
+    uint64_t age_s = (now_us - peer->last_ok_mono_us) / 1000000;
+    if (peer->why[0] != '\0') (void)snprintf(reason, sizeof reason, ": %.*s", REASON_MAX - 3, peer->why);
+    out[0] = '\0';
+    if (peer->last_ok_mono_us == 0)
+        (void)snprintf(out, PEER_WHY_MAX, "no good session since the start%s", reason);
+    else if (!connected)
+        (void)snprintf(out, PEER_WHY_MAX, "no good session for %ju s%s", (uintmax_t)age_s, reason);
+    else if (peer->why[0] != '\0')
+        memcpy(out, peer->why, sizeof peer->why);
+    else if (!peer->last_confirmed)
+        (void)snprintf(out, PEER_WHY_MAX,
+                       "the last session, %ju s ago, moved entries; none has confirmed since that both sides are equal",
+                       (uintmax_t)age_s);
+}
+
 static bool peer_out(struct hkv_store *store, const struct peer *peer, struct hkv_peer *out)
 {
     uint64_t now_us = env_mono_us(node_env(store));
+    char why[PEER_WHY_MAX];
     (void)id_format(peer->id.bytes, out->endpoint_id);
     out->source = peer->seed ? HKV_PEER_SEED : peer->member ? HKV_PEER_MEMBER : HKV_PEER_SYNCED;
-    out->connected = peer->failures == 0 && peer->last_ok_mono_us != 0 &&
-                     now_us - peer->last_ok_mono_us < 3 * store->anti_entropy_us;
+    out->connected = peer_is_connected(peer, now_us, store->anti_entropy_us);
+    out->path = out->connected ? HKV_PATH_DIRECT : HKV_PATH_NONE; /* there are no relays yet */
+    if (!out->connected) out->disconnected_us = disconnected_since(store, peer);
+    say_why(peer, now_us, out->connected, why);
     out->rtt_us = peer->rtt_us;
     out->clock_skew = clock_skew(store, peer, &out->clock_skew_us);
     out->last_sync_us = peer->last_ok_wall_us;
     out->last_confirmed = peer->last_confirmed;
     out->failures = peer->failures;
     out->name = strdup(peer->name);
-    out->why = strdup(peer->why);
+    out->why = strdup(why);
     out->addrs = addresses_text(&peer->addrs);
     return out->name != NULL && out->why != NULL && out->addrs != NULL;
 }
@@ -439,8 +469,8 @@ static void status_on_network(struct hkv_store *store, void *arg)
         const struct peer *peer = store->peers.items[i];
         if (!peer_is_selected(peer)) continue;
         out->single_node = false;
-        in_sync = in_sync || (peer->last_ok_clean && peer->last_ok_mono_us != 0 &&
-                              now_us - peer->last_ok_mono_us < 3 * store->anti_entropy_us);
+        in_sync = in_sync ||
+                  (peer->last_clean_mono_us != 0 && now_us - peer->last_clean_mono_us < 3 * store->anti_entropy_us);
     }
     sync_counters(store->sync, &counters);
     out->sessions_ok = counters.ok;

@@ -33,6 +33,7 @@ struct checker;
 struct housekeeping;
 struct local_change;
 struct peer_name;
+struct problems;
 struct records;
 struct sync_driver;
 struct fetcher;
@@ -81,6 +82,7 @@ struct hkv_store {
     struct hkv_store *log_next; /* list of stores with a log, node.c */
 
     struct clock_bounds clock;
+    struct problems *problems;
     struct holders holders;
 
     pthread_mutex_t identity_lock;

@@ -16,6 +16,7 @@
 #include "node/housekeeping.h"
 #include "node/join.h"
 #include "node/node.h"
+#include "node/problems.h"
 #include "node/records.h"
 #include "node/serve.h"
 #include "node/sync.h"
@@ -386,6 +387,7 @@ static enum hkv_err open_parts(struct hkv_store *store)
     TRY(fetcher_new(store, &store->fetcher));
     TRY(server_new(store, &store->server));
     TRY(records_new(store, &store->records));
+    TRY(problems_new(&store->problems));
     TRY(checker_new(store, &store->checker));
     return housekeeping_new(store, &store->housekeeping);
 }
@@ -503,6 +505,7 @@ static void store_stop(struct hkv_store *store)
     if (store->running) stop_running(store);
     housekeeping_free(store->housekeeping);
     checker_free(store->checker);
+    problems_free(store->problems);
     records_free(store->records);
     holders_fini(store);
     server_free(store->server);

@@ -48,6 +48,7 @@ enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, struct
     peer->timer.fire = timer_fired;
     peer->peers = peers;
     peer->id = *id;
+    peer->down_wall_us = env_wall_us(peers->env);
     peers->items[peers->count++] = peer;
     *out = peer;
     return HKV_OK;
@@ -56,6 +57,11 @@ enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, struct
 bool peer_is_selected(const struct peer *peer)
 {
     return !peer->removed && (peer->seed || peer->member || peer->synced);
+}
+
+bool peer_is_connected(const struct peer *peer, uint64_t now_us, uint64_t interval_us)
+{
+    return peer->failures == 0 && peer->last_ok_mono_us != 0 && now_us - peer->last_ok_mono_us < 3 * interval_us;
 }
 
 void peer_schedule(struct peer *peer, uint64_t delay_us)

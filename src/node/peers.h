@@ -52,7 +52,8 @@ struct peer {
     unsigned failures;            /* in a row */
     uint64_t last_ok_mono_us;     /* 0: never since the start */
     uint64_t last_ok_wall_us;     /* 0: never */
-    bool last_ok_clean;           /* confirmed, or moved entries of which none was refused */
+    uint64_t last_clean_mono_us;  /* of a session that was confirmed, or moved entries of which none was refused */
+    uint64_t down_wall_us;        /* since when sessions fail, or it is known without any; 0: the last one was good */
     bool last_confirmed;
     struct fingerprint confirmed; /* ours when the last session was confirmed */
     uint64_t rtt_us;
@@ -86,6 +87,9 @@ HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *
 
 /* Whether we dial it and wait for it: a seed, member or synced peer that was not removed. */
 bool peer_is_selected(const struct peer *peer);
+
+/* Whether its last session succeeded and is younger than three intervals; `now_us` is monotonic. */
+bool peer_is_connected(const struct peer *peer, uint64_t now_us, uint64_t interval_us);
 
 /* Moves the next dial to `delay_us` from now, unless one is due earlier already. Does nothing while a session runs: it
  * sets `again`. */

@@ -185,7 +185,8 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
     peer->why[0] = '\0';
     peer->last_ok_mono_us = env_mono_us(node_env(store));
     peer->last_ok_wall_us = env_wall_us(node_env(store));
-    peer->last_ok_clean = is_clean(outcome);
+    peer->down_wall_us = 0;
+    if (is_clean(outcome)) peer->last_clean_mono_us = peer->last_ok_mono_us;
     peer->last_confirmed = outcome->is_confirmed;
     struct error_text full;
     bool writable = kv_writable(store->kv, &full);
@@ -215,6 +216,7 @@ static void count_failure(struct sync_driver *driver, struct peer *peer, const s
 {
     driver->counters.failed++;
     peer->failures++;
+    if (peer->down_wall_us == 0) peer->down_wall_us = env_wall_us(node_env(driver->store));
     if (peer->failures == 1) {
         char id[ID_TEXT_MAX];
         node_log(driver->store, HKV_LOG_INFO, "sync", "out of sync with %.10s: %s", id_format(peer->id.bytes, id),
@@ -509,6 +511,19 @@ static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_
         for (size_t i = 0; i < round->peer_count; i++)
             if (!round->peers[i].done && endpoint_id_equal(&round->peers[i].id, &peer->id))
                 round_peer_ended(round, &round->peers[i], peer, &outcome, false);
+    rounds_check(driver);
+}
+
+void sync_peer_removed(struct sync_driver *driver, const struct peer *peer)
+{
+    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
+        for (size_t i = 0; round->selected == NULL && i < round->peer_count; i++) {
+            struct sync_round_peer *p = &round->peers[i];
+            if (p->done || !endpoint_id_equal(&p->id, &peer->id)) continue;
+            p->done = true;
+            p->err = HKV_E_NOT_FOUND;
+            (void)snprintf(p->why, sizeof p->why, "the peer was removed");
+        }
     rounds_check(driver);
 }
 

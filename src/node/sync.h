@@ -44,6 +44,9 @@ bool sync_accept(struct sync_driver *driver, struct transport_conn *conn);
  * or NULL. */
 void sync_entries_changed(struct sync_driver *driver, const struct peer *from);
 
+/* The peer was taken out: waits for every selected peer go on without it. */
+void sync_peer_removed(struct sync_driver *driver, const struct peer *peer);
+
 /* Missing values became fewer: waits that depend on them are looked at again. */
 void sync_values_changed(struct sync_driver *driver);
 

