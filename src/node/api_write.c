@@ -170,6 +170,7 @@ static enum hkv_err call_submit(struct write_call *call)
         err = entry_sign(e, &call->identity.signer.namespace_secret, &call->identity.signer.author_secret);
     if (err == HKV_OK) {
         atomic_fetch_add(&call->references, 1);
+        call->task.bytes = sizeof *call + call->document_key.len + call->content.len;
         err = committer_submit_write(&call->store->committer, &call->task);
         if (err != HKV_OK) atomic_fetch_sub(&call->references, 1);
     }

@@ -9,6 +9,7 @@ static void queue_init(struct commit_queue *q)
     q->first = NULL;
     q->last = &q->first;
     q->count = 0;
+    q->bytes = 0;
 }
 
 static void queue_push(struct commit_queue *q, struct commit_task *task)
@@ -17,6 +18,7 @@ static void queue_push(struct commit_queue *q, struct commit_task *task)
     *q->last = task;
     q->last = &task->next;
     q->count++;
+    q->bytes += task->bytes;
 }
 
 static struct commit_task *queue_pop(struct commit_queue *q)
@@ -26,13 +28,20 @@ static struct commit_task *queue_pop(struct commit_queue *q)
     q->first = task->next;
     if (q->first == NULL) q->last = &q->first;
     q->count--;
+    q->bytes -= task->bytes;
     return task;
 }
 
 void committer_init(struct committer *c, struct env *env, struct kv *kv,
-                    void (*changed)(void *arg, struct kv_changes *changes), void *changed_arg)
+                    void (*changed)(void *arg, struct kv_changes *changes), void *changed_arg,
+                    uint64_t writes_bytes_max)
 {
-    *c = (struct committer){.drain.run = drain, .env = env, .kv = kv, .changed = changed, .changed_arg = changed_arg};
+    *c = (struct committer){.drain.run = drain,
+                            .env = env,
+                            .kv = kv,
+                            .changed = changed,
+                            .changed_arg = changed_arg,
+                            .writes_bytes_max = writes_bytes_max};
     (void)pthread_mutex_init(&c->lock, NULL);
     queue_init(&c->writes);
     queue_init(&c->others);
@@ -59,7 +68,8 @@ enum hkv_err committer_submit_write(struct committer *c, struct commit_task *tas
     (void)pthread_mutex_lock(&c->lock);
     if (c->closed) {
         err = HKV_E_CLOSED;
-    } else if (c->writes.count >= COMMIT_WRITES_MAX) {
+    } else if (c->writes.count >= COMMIT_WRITES_MAX ||
+               (c->writes.count > 0 && c->writes.bytes + task->bytes > c->writes_bytes_max)) {
         err = HKV_E_BUSY;
     } else {
         queue_push(&c->writes, task);
@@ -68,8 +78,10 @@ enum hkv_err committer_submit_write(struct committer *c, struct commit_task *tas
     (void)pthread_mutex_unlock(&c->lock);
     if (start) env_run_on(c->env, ENV_REPLICA, &c->drain);
     if (err == HKV_E_BUSY)
-        return error_set(err, "%d writes wait already, which is the limit; try again when some have ended",
-                         COMMIT_WRITES_MAX);
+        return error_set(err,
+                         "as many writes wait already as may (%d, with %ju bytes together); try again when some have "
+                         "ended",
+                         COMMIT_WRITES_MAX, (uintmax_t)c->writes_bytes_max);
     if (err == HKV_E_CLOSED) return error_set(err, "the store is being closed");
     return HKV_OK;
 }

@@ -25,6 +25,7 @@
 #define COMMIT_US_MAX        20000
 #define COMMIT_WRITES_IN_ROW 16    /* then one of the others has its turn, lest they starve */
 #define COMMIT_WRITES_MAX    16384 /* local writes that wait; more are HKV_E_BUSY */
+#define COMMIT_WRITES_PART   4     /* of memory_bytes: a part in so many is for writes that wait */
 
 struct commit_task {
     enum hkv_err (*apply)(struct commit_task *task, struct kv *kv);
@@ -34,6 +35,7 @@ struct commit_task {
     bool no_transaction; /* applied outside of one and alone (kv_reset) */
     enum hkv_err err;
     struct error_text why;
+    size_t bytes; /* of memory that the task holds while it waits; set before it is submitted */
     struct commit_task *next;
 };
 
@@ -41,6 +43,7 @@ struct commit_queue {
     struct commit_task *first;
     struct commit_task **last;
     size_t count;
+    size_t bytes; /* of the tasks */
 };
 
 struct committer {
@@ -51,6 +54,7 @@ struct committer {
                     struct kv_changes *changes); /* after each commit that changed what keys show; takes them */
     void *changed_arg;
     pthread_mutex_t lock;
+    uint64_t writes_bytes_max;
     struct commit_queue writes;
     struct commit_queue others;
     unsigned writes_in_row; /* taken while others waited */
@@ -59,11 +63,13 @@ struct committer {
 };
 
 void committer_init(struct committer *c, struct env *env, struct kv *kv,
-                    void (*changed)(void *arg, struct kv_changes *changes), void *changed_arg);
+                    void (*changed)(void *arg, struct kv_changes *changes), void *changed_arg,
+                    uint64_t writes_bytes_max);
 void committer_fini(struct committer *c);
 
 /* Queues a task. `is_write`: a local write, goes before the others, and is refused with HKV_E_BUSY above
- * COMMIT_WRITES_MAX and with HKV_E_CLOSED after committer_close(). Others are always taken. Any thread. */
+ * COMMIT_WRITES_MAX, or when what waits holds writes_bytes_max bytes (one always fits), and with HKV_E_CLOSED after
+ * committer_close(). Others are always taken. Any thread. */
 HKV_CHECK enum hkv_err committer_submit_write(struct committer *c, struct commit_task *task);
 void committer_submit(struct committer *c, struct commit_task *task);
 

@@ -432,7 +432,7 @@ static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
     TRY(open_kv(store, o, &is_new));
     TRY(start_facts(store, o, is_new));
     watch_hub_init(&store->watches, node_env(store), store->kv);
-    committer_init(&store->committer, node_env(store), store->kv, changed, store);
+    committer_init(&store->committer, node_env(store), store->kv, changed, store, o->memory_bytes / COMMIT_WRITES_PART);
     peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, store);
     store->parts_up = true;
     TRY(open_parts(store));

@@ -87,7 +87,13 @@ static unsigned fill(struct world *w, const char *prefix)
         assert_true(n < 10000);
     }
     assert_int_equal(err, HKV_E_LIMIT);
-    for (unsigned small = 0; small < 100 && put(w, "small", small, 20) == HKV_OK; small++) continue;
+    err = HKV_OK;
+    for (unsigned small = 0; err == HKV_OK; small++) {
+        char name[32];
+        snprintf(name, sizeof name, "small %s%u", prefix, small);
+        err = put(w, name, small, 30);
+        assert_true(small < 1000);
+    }
     return n - 1;
 }
 

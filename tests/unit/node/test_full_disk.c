@@ -221,10 +221,12 @@ static void a_disk_budget_that_is_used_up_shows_in_status_until_keys_are_deleted
         err = hkv_put(store, key, strlen(key), value, sizeof value, NULL, NULL);
     }
     assert_int_equal(err, HKV_E_LIMIT);
-    for (unsigned i = 0; i < 50; i++) {
+    err = HKV_OK;
+    for (unsigned i = 0; err == HKV_OK && i < 1000; i++) {
         snprintf(key, sizeof key, "s%u", i);
-        (void)!hkv_put(store, key, strlen(key), value, 1, NULL, NULL);
+        err = hkv_put(store, key, strlen(key), value, 1, NULL, NULL);
     }
+    assert_int_equal(err, HKV_E_LIMIT);
     assert_false(is_accessible(store));
     for (unsigned i = 0; i + 1 < count; i++) {
         snprintf(key, sizeof key, "k%u", i);
@@ -236,6 +238,34 @@ static void a_disk_budget_that_is_used_up_shows_in_status_until_keys_are_deleted
     hkv_close(store);
 }
 
+/* Writes that wait are kept in memory: what they may hold there is a part of memory_bytes. */
+static void writes_that_wait_are_bounded_in_bytes(void **state)
+{
+    struct lone_world *world = *state;
+    struct hkv_options options = lone_world_options();
+    struct hkv_store *store;
+    static uint8_t value[VALUE_BYTES];
+    static struct write writes[1000];
+    unsigned taken = 0;
+    options.namespace_secret = NAMESPACE_SECRET;
+    options.memory_bytes = (uint64_t)8 << 20;
+    assert_ok(node_open_in(&options, lone_world_life(world), &store));
+    memset(writes, 0, sizeof writes);
+    enum hkv_err err = HKV_OK;
+    for (; err == HKV_OK && taken < 1000; taken++) {
+        value[0] = (uint8_t)taken;
+        value[1] = (uint8_t)(taken >> 8);
+        err = hkv_put_async(store, HKV_TEXT("k"), value, sizeof value, NULL, note_write, &writes[taken]);
+    }
+    assert_int_equal(err, HKV_E_BUSY);
+    assert_in_range(taken * sizeof value, options.memory_bytes / 8, options.memory_bytes / 2);
+    lone_world_pass(world, 5 * SECOND_US);
+    for (unsigned i = 0; i + 1 < taken; i++) assert_int_equal(writes[i].calls, 1);
+    assert_int_equal(writes[taken - 1].calls, 0);
+    assert_ok(hkv_put(store, HKV_TEXT("k"), value, sizeof value, NULL, NULL));
+    hkv_close(store);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +273,7 @@ int main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(a_full_disk_shows_in_status_until_there_is_room, setup, teardown),
         cmocka_unit_test_setup_teardown(writes_that_the_disk_fails_are_told_and_later_ones_work, setup, teardown),
+        cmocka_unit_test_setup_teardown(writes_that_wait_are_bounded_in_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(large_values_that_do_not_fit_leave_no_files, setup, teardown),
         cmocka_unit_test_setup_teardown(a_disk_budget_that_is_used_up_shows_in_status_until_keys_are_deleted, setup,
                                         teardown),
