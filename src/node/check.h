@@ -5,9 +5,9 @@
  *
  * The first step of a store comes CHECK_START_US after its start. After each one the check rests for CHECK_PAUSE times
  * as long as the step took, at least CHECK_STEP_US: a small store has been read within seconds, a million entries in
- * more than an hour, with a hundredth of one core. The next pass begins CHECK_REST_US after the end of the last. Once a
- * pass has found something that takes a rebuild, the rest of it is hurried along, so that the rebuild comes soon and
- * knows of everything.
+ * about two hours, with a five hundredth of one core. The next pass begins CHECK_REST_US after the end of the last.
+ * Once a pass has found something that takes a rebuild, the rest of it is hurried along, so that the rebuild comes soon
+ * and knows of everything.
  *
  * Network thread, but for new and free. */
 #ifndef HKV_NODE_CHECK_H
@@ -18,7 +18,7 @@
 
 #define CHECK_START_US ((uint64_t)5000000)
 #define CHECK_STEP_US  ((uint64_t)20000)
-#define CHECK_PAUSE    99
+#define CHECK_PAUSE    499
 #define CHECK_REST_US  ((uint64_t)6 * 3600 * 1000000)
 #define CHECK_RETRY_US ((uint64_t)60000000) /* after a step that failed */
 #define CHECK_SAVE_US  ((uint64_t)60000000) /* at most this much work is done again after a restart */
