@@ -93,7 +93,7 @@ static void tail_append(struct watch_hub *hub, struct watch_batch *batch)
     *tail_slot(hub, hub->tail_end++) = batch;
     hub->tail_changes += batch->changes.count;
     hub->tail_bytes += batch->bytes;
-    while (hub->tail_changes > WATCH_TAIL_CHANGES_MAX || hub->tail_bytes > WATCH_TAIL_BYTES_MAX) tail_drop_oldest(hub);
+    while (hub->tail_changes > hub->tail_changes_max || hub->tail_bytes > WATCH_TAIL_BYTES_MAX) tail_drop_oldest(hub);
 }
 
 /* The first batch that has something behind the position, which lies in the tail. */
@@ -490,6 +490,7 @@ void watch_hub_init(struct watch_hub *hub, struct env *env, struct kv *kv)
         .epoch = kv_epoch(kv),
         .published = counts.position,
         .tail_from = counts.position,
+        .tail_changes_max = WATCH_TAIL_CHANGES_MAX,
     };
     (void)pthread_mutex_init(&hub->lock, NULL);
     (void)pthread_cond_init(&hub->idle, NULL);

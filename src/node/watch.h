@@ -29,7 +29,7 @@
 #include "base/env.h"
 #include "kv/kv.h"
 
-#define WATCH_TAIL_BATCHES_MAX 4096 /* a power of two */
+#define WATCH_TAIL_BATCHES_MAX 1024 /* a power of two */
 #define WATCH_TAIL_CHANGES_MAX 16384
 #define WATCH_TAIL_BYTES_MAX   ((size_t)4 << 20)
 #define WATCH_TURN_EVENTS      1024
@@ -57,6 +57,7 @@ struct watch_hub {
     uint64_t tail_begin, tail_end;
     uint64_t tail_from; /* what came behind this position is in the tail */
     size_t tail_changes, tail_bytes;
+    size_t tail_changes_max; /* WATCH_TAIL_CHANGES_MAX; tests lower it */
 };
 
 void watch_hub_init(struct watch_hub *hub, struct env *env, struct kv *kv);

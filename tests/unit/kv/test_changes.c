@@ -119,6 +119,31 @@ static void a_page_is_bounded_and_says_where_it_ends(void **state)
     assert_page(f, &query, "");
 }
 
+static void a_page_looks_at_so_many_rows_and_no_more(void **state)
+{
+    struct fixture *f = *state;
+    OK(fixture_put(f, "p", "v"));
+    OK(kv_begin(f->kv));
+    for (int i = 0; i < KV_PAGE_ROWS_MAX + 100; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "q%d", i);
+        struct entry e = fixture_entry(f, 'x', fixture_key(key), T, slice_of_text("same"));
+        struct docs_origin origin = {.peer = {{7}}};
+        enum docs_insert out;
+        OK(kv_docs(f->kv)->ops->insert(kv_docs(f->kv), &e, &origin, &out, NULL, NULL));
+    }
+    OK(kv_commit(f->kv));
+    fixture_arrive(f, "same");
+    struct kv_changes_query query = behind(f, 0);
+    query.prefix = slice_of_text("p");
+    query.listing = true;
+    struct kv_changes_page page = read_page(f, &query);
+    assert_int_equal(page.position, KV_PAGE_ROWS_MAX);
+    assert_int_equal(page.changes.count, 0); /* nothing is listed before the log is read to its end */
+    query.position = page.position;
+    assert_page(f, &query, "listed p");
+}
+
 static void what_the_log_does_not_hold_is_lost(void **state)
 {
     struct fixture *f = *state;
@@ -245,6 +270,7 @@ int main(void)
         TEST(the_log_says_what_the_commits_said),
         TEST(numbers_of_undone_changes_are_given_again),
         TEST(a_page_is_bounded_and_says_where_it_ends),
+        TEST(a_page_looks_at_so_many_rows_and_no_more),
         TEST(what_the_log_does_not_hold_is_lost),
         TEST(a_reset_begins_another_epoch),
         TEST(the_log_keeps_so_many_changes),
