@@ -132,8 +132,9 @@ HKV_API void hkv_options_init(struct hkv_options *options);
 
 /* Opens the store, binds its sockets and begins to sync. Start-up work does not grow with the number of entries beyond
  * reading one row for about every 64 of them. Errors: HKV_E_INVALID (which option and why), HKV_E_LOCKED,
- * HKV_E_PERMISSION (a key file is readable by others), HKV_E_IDENTITY (a secret differs from the stored one),
- * HKV_E_NAMESPACE, HKV_E_VERSION, HKV_E_TICKET (a seed), HKV_E_ADDRESS_IN_USE, HKV_E_NETWORK, HKV_E_UNSUPPORTED. */
+ * HKV_E_PERMISSION (a key file is readable by others), HKV_E_IDENTITY (a secret differs from the stored one,
+ * or another endpoint has this node's author), HKV_E_NAMESPACE, HKV_E_VERSION, HKV_E_TICKET (a seed),
+ * HKV_E_ADDRESS_IN_USE, HKV_E_NETWORK, HKV_E_UNSUPPORTED. */
 HKV_API enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out);
 
 /* Ends all waiting calls with HKV_E_CLOSED, closes connections in order, frees everything. NULL is fine. Must not be
@@ -183,8 +184,8 @@ struct hkv_write_result {
 
 /* Stores a value. `result` may be NULL. Values above 16 KiB go to a file of their own.
  * Errors: HKV_E_KEY, HKV_E_VALUE_TOO_LARGE, HKV_E_READ_ONLY, HKV_E_FORMAT_UNKNOWN (joined by ticket, format not seen
- * yet), HKV_E_CONFLICT (expectation), HKV_E_STAMP_AHEAD, HKV_E_CLOCK, HKV_E_LIMIT (disk budget), HKV_E_BUSY,
- * HKV_E_OUTCOME_UNKNOWN (time limit), HKV_E_CLOSED. */
+ * yet), HKV_E_CONFLICT (expectation), HKV_E_STAMP_AHEAD, HKV_E_CLOCK, HKV_E_IDENTITY (another endpoint has this node's
+ * author), HKV_E_LIMIT (disk budget), HKV_E_BUSY, HKV_E_OUTCOME_UNKNOWN (time limit), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_put(struct hkv_store *store, const void *key, size_t key_bytes, const void *value,
                              size_t value_bytes, const struct hkv_write_options *options,
                              struct hkv_write_result *result);

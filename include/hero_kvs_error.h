@@ -39,7 +39,7 @@
     X(19, HKV_E_FORMAT_UNKNOWN, "the format of this namespace is not known yet", CALLER)                               \
     X(20, HKV_E_STAMP_AHEAD, "the write would need a stamp more than 5 minutes ahead of the clock", CLOCK)             \
     X(21, HKV_E_CLOCK, "the clock of this machine cannot be right", CLOCK)                                             \
-    X(22, HKV_E_IDENTITY, "a configured secret differs from the stored one", CALLER)                                   \
+    X(22, HKV_E_IDENTITY, "this node's identity conflicts with its settings or with another node", CALLER)             \
     X(23, HKV_E_TICKET, "the text is not a valid ticket or peer address", CALLER)                                      \
     X(24, HKV_E_NAMESPACE, "the store already belongs to another namespace", CALLER)                                   \
     X(25, HKV_E_BAD_SIGNATURE, "a signature does not verify", PEER)                                                    \

@@ -71,6 +71,19 @@ static void say_behind(int64_t us, char why[CLOCK_WHY_MAX])
         (long long)(us / US_IN_S), (int)(CLOCK_WRONG_US / US_IN_S));
 }
 
+static void say_refusing(struct hkv_store *store, char why[CLOCK_WHY_MAX])
+{
+    char id[ID_TEXT_MAX];
+    (void)pthread_mutex_lock(&store->identity_lock);
+    (void)id_format(store->clock.refused_peer.bytes, id);
+    (void)pthread_mutex_unlock(&store->identity_lock);
+    (void)snprintf(
+        why, CLOCK_WHY_MAX,
+        "entries of peer %.10s are refused by the hundred because they seem to come from the future; compare "
+        "its clock and this machine's with a time server",
+        id);
+}
+
 bool clock_is_sane(struct hkv_store *store, char why[CLOCK_WHY_MAX])
 {
     int64_t behind = behind_us(store), ahead = ahead_us(store);
@@ -86,9 +99,7 @@ bool clock_is_sane(struct hkv_store *store, char why[CLOCK_WHY_MAX])
             "from 600 s on; set it from a time server",
             (long long)(ahead / US_IN_S));
     else if (atomic_load(&store->clock.is_refusing))
-        (void)snprintf(why, CLOCK_WHY_MAX,
-                       "a peer's entries are refused by the hundred because they seem to come from the future; compare "
-                       "its clock and this machine's with a time server");
+        say_refusing(store, why);
     return why[0] == '\0';
 }
 
@@ -140,13 +151,26 @@ static bool counts(struct hkv_store *store, const struct peer *peer)
     return is_known && !peer->removed && peer->clock.is_measured && is_fresh(store, peer->clock.at_us);
 }
 
+/* One line when our clock turns out wrong, one when it is right again. */
+static void log_own(struct hkv_store *store)
+{
+    char why[CLOCK_WHY_MAX];
+    bool is_wrong = !clock_is_sane(store, why);
+    if (is_wrong == store->clock.was_wrong) return;
+    store->clock.was_wrong = is_wrong;
+    if (is_wrong)
+        node_log(store, HKV_LOG_WARN, "clock", "%s", why);
+    else
+        node_log(store, HKV_LOG_INFO, "clock", "nothing is wrong with this machine's clock any more");
+}
+
 void clock_review(struct hkv_store *store)
 {
     int64_t most = INT64_MIN, second_most = INT64_MIN, least = INT64_MAX, second_least = INT64_MAX;
-    bool is_refusing = false;
+    const struct peer *refused = NULL;
     for (size_t i = 0; i < store->peers.count; i++) {
         const struct peer *peer = store->peers.items[i];
-        is_refusing = is_refusing || is_fresh(store, peer->clock.future_us);
+        if (is_fresh(store, peer->clock.future_us)) refused = peer;
         if (!counts(store, peer)) continue;
         int64_t low = peer->clock.offset_us - peer->clock.uncertainty_us;
         int64_t high = peer->clock.offset_us + peer->clock.uncertainty_us;
@@ -157,7 +181,13 @@ void clock_review(struct hkv_store *store)
     }
     atomic_store(&store->clock.behind_offset_us, second_most);
     atomic_store(&store->clock.ahead_offset_us, second_least);
-    atomic_store(&store->clock.is_refusing, is_refusing);
+    if (refused != NULL) {
+        (void)pthread_mutex_lock(&store->identity_lock);
+        store->clock.refused_peer = refused->id;
+        (void)pthread_mutex_unlock(&store->identity_lock);
+    }
+    atomic_store(&store->clock.is_refusing, refused != NULL);
+    log_own(store);
 }
 
 /* One line when a peer's clock leaves ours by a second, another when the distance has changed by one, and one when they

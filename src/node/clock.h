@@ -31,7 +31,9 @@ struct hkv_store;
 struct clock_bounds {
     _Atomic int64_t behind_offset_us; /* two peers' clocks are at least so far before our monotonic one's zero … */
     _Atomic int64_t ahead_offset_us;  /* … or at most; INT64_MIN and INT64_MAX while there are not two */
-    atomic_bool is_refusing;          /* a peer's entries are refused by the hundred for their stamps */
+    atomic_bool is_refusing;          /* a peer's entries are refused by the hundred for their stamps: */
+    struct endpoint_id refused_peer;  /* under the store's identity_lock */
+    bool was_wrong;                   /* as last logged; network thread */
 };
 
 void clock_init(struct hkv_store *store);

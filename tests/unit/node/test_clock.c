@@ -286,6 +286,9 @@ static void a_flood_from_the_future_ends_the_session_and_is_stored_when_the_cloc
     assert_int_equal(status.visible_keys, 0);
     assert_true(status.entries_refused >= 100);
     assert_ok(hkv_info(nodes->store[1], &other));
+    char prefix[HKV_ID_TEXT_BYTES];
+    (void)snprintf(prefix, sizeof prefix, "%.10s", other.endpoint_id);
+    assert_non_null(strstr(status.clock_why, prefix));
     assert_ok(hkv_refused(nodes->store[0], &refused));
     assert_int_equal(refused->count, 1);
     assert_string_equal(refused->items[0].author, other.author_id);
