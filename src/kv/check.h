@@ -1,21 +1,24 @@
 /* Re-reads everything that is stored, in small steps, and says what is not as it was written.
  *
- *   RUNS      each run of entries: shape, fingerprint, author's signatures; the run's count and xor; the rows of
- * `value`, `party` and `key` that an entry must have KEYS      each key's row: top, shown VALUES    each content: bytes
- * or file against the hash; what the row tells about them REFS      counted references, a window of value numbers at a
- * step COUNTERS  the counters against the tables
+ *   phase     looks at
+ *   ------------------------------------------------------------------------------------------------
+ *   RUNS      each run of entries: shape, signatures; its count and fingerprint; the author's row in `party`
+ *   KEYS      each key's row: its top, what it shows
+ *   VALUES    each content: bytes or file against the hash, and what the row tells about them
+ *   REFS      counted references, a window of value numbers at a step
+ *   COUNTERS  the counters against the tables
  *
  * A pass goes through the phases in this order; where it stands is kept in `meta`, so that a restart goes on. Steps
  * read one committed snapshot on a pooled connection and never wait for the writer, nor it for them: a step of the
  * first three phases looks at some hundred rows or a MiB (a few milliseconds), one of the last two reads a table once
- * (about a second for a million entries; it comes once a pass). What a step found is kept until the replica thread has
+ * (half a second for a million entries; it comes once a pass). What a step found is kept until the replica thread has
  * dealt with it:
  *
  *   a bad value      quarantine (kv_value_bad)                                 kv_check_apply()
  *   a bad entry      removed: the fingerprint changes, so peers send it again  kv_rebuild()
  *   anything else    follows from entries and values, and is made anew         kv_rebuild()
  *
- * Signatures cost 80 µs an entry, a hundred times the rest: a pass verifies one of KV_CHECK_SIGNATURES entries, another
+ * Signatures cost 80 µs an entry, ten times the rest: a pass verifies one of KV_CHECK_SIGNATURES entries, another
  * part each time, unless it is told to verify every one. In between, the fingerprint (over author, key, stamp and hash)
  * tells a damaged entry; what it does not cover, the length and the signatures, only matters to peers.
  *
@@ -73,8 +76,8 @@ HKV_CHECK enum hkv_err kv_check_apply(struct kv_check *c);
 void kv_check_applied(struct kv_check *c);
 
 /* Removes the entries that were found bad, and makes everything anew that follows from entries and values. One
- * transaction of its own, which writes only what differs; writers wait for about ten seconds for a million entries.
- * `c` may be NULL. `*removed`: entries. replica, outside a transaction */
+ * transaction of its own, which writes only what differs; writers wait for about thirteen seconds for a million
+ * entries. `c` may be NULL. `*removed`: entries. replica, outside a transaction */
 HKV_CHECK enum hkv_err kv_rebuild(struct kv *kv, struct kv_check *c, size_t *removed);
 
 /* Keeps the place. replica */
