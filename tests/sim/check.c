@@ -54,6 +54,15 @@ static void fail_lost(struct sim_node *node, const struct sim_write *w, const ch
              w->node, w->life);
 }
 
+static void mark_orphan(struct sim_node *node, const struct sim_entries *entries, struct sim_write *w)
+{
+    bool found = false;
+    for (size_t i = 0; i < entries->count; i++)
+        found = found || hash_equal(&entries->items[i].entry.record.hash, &w->hash);
+    if (!found) sim_mark(node->cluster, SIM_MARK_CRASH_BETWEEN_VALUE_AND_ENTRY);
+    w->file_seen = false;
+}
+
 void sim_check_durable(struct sim_node *node)
 {
     struct sim_cluster *c = node->cluster;
@@ -63,9 +72,10 @@ void sim_check_durable(struct sim_node *node)
         return;
     }
     for (size_t i = 0; i < c->model.count; i++) {
-        const struct sim_write *w = c->model.writes[i];
+        struct sim_write *w = c->model.writes[i];
         if (w->node == node->index && w->outcome == SIM_ACKED && !sim_entries_cover(&entries, w))
             fail_lost(node, w, "after a start");
+        if (w->node == node->index && w->file_seen) mark_orphan(node, &entries, w);
     }
     sim_entries_fini(&entries);
 }

@@ -1,6 +1,7 @@
 #include "sim/cluster.h"
 
 #include <assert.h>
+#include <malloc.h>
 #include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,8 @@
 
 #define PORT                 24376
 #define REAL_SIGNATURES_EACH 8
+#define MEMORY_BYTES         ((uint64_t)8 << 20) /* budget of a node */
+#define MEMORY_SPARE_BYTES   ((uint64_t)48 << 20)
 #define CHANGES_FEW          20 /* kept in the change log of a node that forgets them */
 
 /* ---- talking ---- */
@@ -189,6 +192,27 @@ static void die(void *arg)
     sim_env_thaw(&node->env);
 }
 
+static void note_file(void *arg, const char *name)
+{
+    struct sim_node *node = arg;
+    const struct sim_model *model = &node->cluster->model;
+    char hash[ID_TEXT_MAX];
+    for (size_t i = 0; i < model->count; i++) {
+        struct sim_write *w = model->writes[i];
+        bool is_large = w->content_length > KV_VALUE_INLINE_MAX;
+        if (w->node != node->index || w->outcome != SIM_UNKNOWN || !is_large) continue;
+        if (strncmp(name, id_format(w->hash.bytes, hash), 2 * ID_BYTES) == 0) w->file_seen = true;
+    }
+}
+
+/* Value files of writes whose outcome nobody knows. */
+static void note_files(struct sim_node *node)
+{
+    bool end = false;
+    while (!end)
+        if (node->world.values->ops->list(node->world.values, 64, note_file, node, &end) != HKV_OK) return;
+}
+
 bool sim_node_open(struct sim_node *node)
 {
     struct sim_cluster *c = node->cluster;
@@ -202,7 +226,7 @@ bool sim_node_open(struct sim_node *node)
     o.endpoint_secret = node->secret_text;
     o.author_secret = node->author_text;
     o.name = "sim";
-    o.memory_bytes = (uint64_t)8 << 20;
+    o.memory_bytes = MEMORY_BYTES;
     o.anti_entropy_ms = c->anti_entropy_ms;
     o.log = node_log_line;
     o.log_arg = node;
@@ -211,6 +235,7 @@ bool sim_node_open(struct sim_node *node)
         if (i != node->index && (i == 0 || i + 1 == node->index)) seeds[o.seed_count++] = c->seed_text[i];
     node->world.crash = die;
     if (sim_world_ready(&node->world) != HKV_OK) abort();
+    if (node->died) note_files(node);
     node->died = false;
     node->life++;
     sim_say(c, "node %u: opens, life %u", node->index, node->life);
@@ -278,9 +303,28 @@ void sim_node_disk_faults(struct sim_node *node, const struct memdisk_faults *fa
     memdisk_faults_set(node->disk, faults != NULL ? faults : &(struct memdisk_faults){0});
 }
 
+/* What the nodes hold besides their disks: their budgets, and room for what the simulation itself keeps. */
+static void check_memory(struct sim_cluster *c)
+{
+    struct mallinfo2 heap = mallinfo2();
+    uint64_t disks = 0, nodes = 0;
+    for (unsigned i = 0; i < c->count; i++) {
+        disks += memdisk_used_bytes(c->nodes[i].disk);
+        nodes += c->nodes[i].store != NULL;
+    }
+    uint64_t limit = nodes * MEMORY_BYTES + 4 * disks + MEMORY_SPARE_BYTES;
+    if (heap.uordblks > limit)
+        sim_fail(c, "%llu nodes use %zu bytes of memory, their budgets and disks allow %llu", (unsigned long long)nodes,
+                 heap.uordblks, (unsigned long long)limit);
+    if ((uint64_t)sqlite3_memory_used() > nodes * MEMORY_BYTES)
+        sim_fail(c, "SQLite uses %lld bytes for %llu nodes of %llu bytes each", (long long)sqlite3_memory_used(),
+                 (unsigned long long)nodes, (unsigned long long)MEMORY_BYTES);
+}
+
 void sim_cluster_pass(struct sim_cluster *c, uint64_t us)
 {
     uint64_t until_us = sim_now(&c->queue) + us;
+    check_memory(c);
     for (;;) {
         sim_queue_run(&c->queue, until_us);
         bool again = c->queue.interrupted;

@@ -29,6 +29,7 @@ struct sim_write {
     size_t value_number; /* what its bytes are made of */
     uint64_t expires_us;
     enum sim_outcome outcome;
+    bool file_seen;    /* after a crash its value file was there */
     uint64_t stamp_us; /* once acknowledged, or as given */
 };
 

@@ -37,6 +37,16 @@ static void settle(struct sim_cluster *c)
     }
 }
 
+/* What all have, all have for good. */
+static void power_cut_everywhere(struct sim_cluster *c)
+{
+    if ((c->options->faults >> SIM_FAULT_CRASH & 1) == 0) return;
+    for (unsigned i = 0; i < c->count; i++) sim_node_crash(&c->nodes[i]);
+    sim_fault_end(c);
+    sim_cluster_pass(c, 1000000);
+    sim_check_end(c);
+}
+
 void sim_run(const struct sim_options *options, struct sim_result *result)
 {
     struct sim_cluster *c = calloc(1, sizeof *c);
@@ -53,6 +63,7 @@ void sim_run(const struct sim_options *options, struct sim_result *result)
     for (unsigned i = 0; i < c->count; i++) sim_watch_resume(&c->nodes[i]);
     sim_cluster_pass(c, 60000000); /* the last expiry, the last event */
     sim_check_end(c);
+    power_cut_everywhere(c);
     for (unsigned i = 0; i < c->count; i++) sim_node_close(&c->nodes[i]);
     result->marks = c->marks;
     result->events = c->queue.events_run;

@@ -138,7 +138,39 @@ static void local_write(struct sim_node *node, const char *key, bool put, const 
     } else {
         err = hkv_delete_async(node->store, key, strlen(key), options, write_done, p);
     }
+    bool accident = p->large && err == HKV_OK && !c->calm && (c->options->faults >> SIM_FAULT_CRASH & 1) != 0 &&
+                    sim_chance(&c->queue, 50000);
     if (err != HKV_OK) write_done(p, err, hkv_last_error(), NULL);
+    if (!accident) return;
+    sim_node_crash(node); /* the value's file is there, the entry is not */
+    node->down_until_us = sim_now(&c->queue) + sim_skewed(&c->queue, 10000000);
+}
+
+/* Waits for the outcome, and reads its own write. */
+static void blocking_write(struct sim_node *node, const char *key)
+{
+    struct sim_cluster *c = node->cluster;
+    struct sim_write *w = write_new(c, node, key);
+    struct hkv_write_result result = {0};
+    struct hkv_value value = {0};
+    w->kind = KV_VALUE;
+    some_value(c, w);
+    sim_write_content(w);
+    sim_say(c, "node %u: write %zu: put %s and wait", node->index, w->number, key);
+    uint8_t *bytes = sim_value(w->value_number, w->value_length);
+    enum hkv_err err = hkv_put(node->store, key, strlen(key), bytes, w->value_length, NULL, &result);
+    free(bytes);
+    mark_error(c, err);
+    if (changed_nothing(err)) w->outcome = SIM_FAILED;
+    if (err != HKV_OK) check_excused(node, err, hkv_last_error());
+    if (err != HKV_OK || node->died || node->env.frozen) return;
+    w->outcome = SIM_ACKED;
+    w->stamp_us = result.version.stamp_us;
+    err = hkv_get_upto(node->store, key, strlen(key), 0, &value);
+    bool older = err == HKV_OK && value.version.stamp_us < w->stamp_us;
+    if (older || (err != HKV_OK && err != HKV_E_NOT_FOUND && !node->disk_faults && node->crash_after == 0))
+        sim_fail(c, "node %u: write %zu is acknowledged, and a read then tells: %s", node->index, w->number,
+                 older ? "an older version" : hkv_last_error());
 }
 
 static void conditional_write(struct sim_node *node, const char *key)
@@ -283,8 +315,10 @@ void sim_workload_step(struct sim_cluster *c)
         conditional_write(node, some_key(c));
     } else if (kind < 44) {
         local_write(node, some_key(c), false, &options);
+    } else if (kind < 54) {
+        blocking_write(node, some_key(c));
     } else {
-        if (kind < 52) options.ttl_ms = sim_between(&c->queue, 1, 60000);
+        if (kind < 62) options.ttl_ms = sim_between(&c->queue, 1, 60000);
         local_write(node, some_key(c), true, &options);
     }
 }
