@@ -193,7 +193,7 @@ struct kv {
     int checkpoint_at;      /* pages in the log */
     bool log_was_written;   /* by the open transaction */
     bool log_is_used_again; /* all of it is in the database: the next commit may begin at its start */
-    bool log_is_suspect;    /* a checkpoint failed: what is in the log may not be on the disk */
+    bool log_is_suspect;    /* a checkpoint failed, or a run before: what is in the log may not be on the disk */
     uint64_t freed_due_us;  /* when unused values may be due for removal */
 
     uint64_t steady_base_us; /* of kv_steady_us(): its time at the start, and the monotonic clock's */

@@ -262,12 +262,24 @@ static enum hkv_err open_to_read(struct kv *kv)
     return kv_readers_init(kv);
 }
 
+/* A checkpoint that failed may have failed to sync the log. Commits that are synced one by one need no more than that
+ * SQLite writes a failed one's frames anew, as long as the store stays open; commits that are not rest on this sync
+ * alone. */
+static enum hkv_err mend_log(struct kv *kv)
+{
+    if (!kv->log_is_suspect) return HKV_OK;
+    TRY(db_log_rewrite(&kv->db));
+    kv->log_is_suspect = false;
+    return HKV_OK;
+}
+
 static enum hkv_err open_parts(struct kv *kv, bool *created, struct namespace_id *other)
 {
     TRY(make_paths(kv));
     TRY(open_database(kv, created));
     kv->checkpoint_at = kv_checkpoint_pages(kv);
-    kv->log_is_suspect = !kv->config.sync_every_commit; /* a run before may have failed to sync it */
+    kv->log_is_suspect = true; /* the run before may have failed to sync what is in it, and commits build on that */
+    if (kv->config.sync_every_commit) TRY(mend_log(kv));
     sqlite3_wal_hook(kv->db.handle, on_wal_commit, kv);
     TRY(name_new_store(kv, created));
     TRY(settle_namespace(kv, other));
@@ -349,16 +361,6 @@ static void drop_committed_changes(struct kv *kv)
     free(kv->committed_changes);
     kv->committed_changes = NULL;
     kv->committed_change_count = 0;
-}
-
-/* A checkpoint that failed may have failed to sync the log. Commits that are synced one by one need no more than that
- * SQLite writes a failed one's frames anew; commits that are not rest on this sync alone. */
-static enum hkv_err mend_log(struct kv *kv)
-{
-    if (!kv->log_is_suspect) return HKV_OK;
-    TRY(db_log_rewrite(&kv->db));
-    kv->log_is_suspect = false;
-    return HKV_OK;
 }
 
 void kv_close(struct kv *kv)

@@ -481,6 +481,31 @@ static void a_lost_sync_leaves_a_store_that_opens_without_syncs_of_commits(void 
 }
 
 /* The power goes in the middle of whatever is under way, and the store dies with it. */
+/* The log of a run that ended with a disk that failed to sync it: what is read of it need not be on the disk. */
+static void a_sync_lost_in_the_run_before_takes_nothing_that_is_acknowledged_later(void **state)
+{
+    struct world *w = *state;
+    for (unsigned keep_percent = 0; keep_percent < 100; keep_percent += 30) {
+        struct memdisk_faults faults = {.of[MEMDISK_SYNC].errors_per_million = 1000000, .sync_error_forgets = true};
+        struct memdisk_cut cut = {.seed = keep_percent, .keep_percent = keep_percent};
+        struct key room;
+        disk_open(w, 70, false);
+        w->busy = true;
+        for (unsigned i = 0; i < 5; i++) OK(step(w, i));
+        memdisk_faults_set(w->disk, &faults);
+        value_make(&w->model.open, 100, 6000, true);
+        w->model.open_key = 0;
+        assert_int_equal(put_small(w->f, key_of(0, &room), &w->model.open), HKV_E_DISK);
+        kv_close(w->f->kv);
+        memdisk_faults_set(w->disk, &(struct memdisk_faults){0});
+        fixture_open(w->f);
+        settle(w);
+        for (unsigned i = 5; i < 11; i++) OK(step(w, i));
+        check_after_cut(w, &cut, true, true);
+        disk_close(w);
+    }
+}
+
 static void the_power_goes_and_the_store_comes_back(void **state)
 {
     struct world *w = *state;
@@ -645,6 +670,7 @@ int main(void)
         TEST(io_errors_fail_writes_and_lose_nothing_acknowledged),
         TEST(a_lost_sync_takes_nothing_that_is_acknowledged_later),
         TEST(a_lost_sync_leaves_a_store_that_opens_without_syncs_of_commits),
+        TEST(a_sync_lost_in_the_run_before_takes_nothing_that_is_acknowledged_later),
         TEST(the_power_goes_and_the_store_comes_back),
         TEST(a_store_cut_off_while_it_is_made_opens),
         TEST(opening_with_io_errors_fails_clearly_and_works_later),
