@@ -57,7 +57,8 @@ if(BUILD_TESTING)
             hero_interface_test(e2e/watch_${kind} test_watch.py ${server})
             hero_interface_test(e2e/cli_${kind} test_cli.py ${server} $<TARGET_FILE:hero_codescalers>)
         endforeach()
-        hero_interface_test(e2e/man test_man.py $<TARGET_FILE:hero_codescalers_server> $<TARGET_FILE:hero_codescalers>)
+        hero_interface_test(e2e/man test_man.py $<TARGET_FILE:hero_codescalers_server> $<TARGET_FILE:hero_codescalers>
+            $<TARGET_FILE:hkv_sim>)
     endif()
 endif()
 

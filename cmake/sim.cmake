@@ -19,6 +19,8 @@ endif()
 
 add_executable(hkv_sim ${CMAKE_SOURCE_DIR}/tests/sim/main.c)
 target_link_libraries(hkv_sim PRIVATE hkv_simulator)
+install(TARGETS hkv_sim RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(FILES man/hkv_sim.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 
 if(BUILD_TESTING)
     set(seeds 1..20)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The man pages name every flag, verb and environment variable that --help names, and none that there is not.
 
-usage: test_man.py SERVER CLI"""
+usage: test_man.py SERVER CLI SIMULATOR"""
 
 import pathlib
 import re
@@ -10,7 +10,7 @@ import sys
 
 from daemon import check, equal, run
 
-SERVER, CLI = sys.argv[1:3]
+SERVER, CLI, SIMULATOR = sys.argv[1:4]
 MAN = pathlib.Path(__file__).resolve().parents[2] / "man"
 
 
@@ -53,6 +53,14 @@ def test_the_tool():
     check(common <= flags_in_page(page), f"common flags {common}")
     for code in re.findall(r"(\d) [a-z]", text.split("exit:")[1]):
         check(re.search(rf"^\.It {code}$", page, re.MULTILINE), f"exit status {code}")
+
+
+def test_the_simulator():
+    page, text = (MAN / "hkv_sim.1").read_text(), help_of(SIMULATOR)
+    equal(flags_in_page(page), set(re.findall(r"--([a-z-]+)", text)), "flags")
+    faults = re.search(r"--faults LIST(.*?)--fault-count", text, re.DOTALL).group(1).split("of:")[1]
+    names = set(re.findall(r"[a-z-]+", faults))
+    equal(set(re.findall(r"^\.Cm ([a-z-]+)", page, re.MULTILINE)) - {"all", "none"}, names, "faults")
 
 
 run(globals())
