@@ -53,6 +53,7 @@ extern "C" {
 
 #define HKV_KEY_MAX                 1024                 /* bytes */
 #define HKV_VALUE_MAX_DEFAULT       ((uint64_t)64 << 20) /* bytes */
+#define HKV_MEMORY_DEFAULT          ((uint64_t)64 << 20) /* bytes */
 #define HKV_ANTI_ENTROPY_MS_DEFAULT 30000                /* milliseconds */
 #define HKV_FOREVER                 UINT32_MAX           /* as a timeout: no limit */
 #define HKV_ID_TEXT_BYTES           65                   /* 64 lower-case hex digits and NUL */
@@ -120,7 +121,7 @@ struct hkv_options {
     enum hkv_durability durability; /* HKV_DURABILITY_POWER */
     uint32_t anti_entropy_ms;       /* HKV_ANTI_ENTROPY_MS_DEFAULT; at least 100; kept with 10 % jitter */
     uint64_t max_value_bytes;       /* HKV_VALUE_MAX_DEFAULT; larger ones are neither written nor fetched */
-    uint64_t memory_bytes;          /* 64 MiB: page cache and queues together */
+    uint64_t memory_bytes;          /* HKV_MEMORY_DEFAULT; at least 8 MiB: page cache and queues together */
     uint64_t disk_bytes;            /* 0: no limit of our own; in memory HKV_IN_MEMORY_BYTES_DEFAULT */
     bool allow_bad_clock;           /* false: writes are refused while the clock is older than this build, or more than
                                      * five minutes behind two peers */

@@ -66,6 +66,10 @@ static const struct setting settings[] = {
      "compare with a peer this often (default 30000)", false},
     {"max-value-bytes", "BYTES", KIND_NUMBER, AT(max_value_bytes), NULL, 1, INT64_MAX,
      "longest value that is written or fetched\n(default 67108864)", false},
+    {"memory-bytes", "BYTES", KIND_NUMBER, AT(memory_bytes), NULL, 8 << 20, INT64_MAX,
+     "page cache and queues of the store together\n(default 67108864)", false},
+    {"disk-bytes", "BYTES", KIND_NUMBER, AT(disk_bytes), NULL, 0, INT64_MAX,
+     "what the store may take on disk; the last 5 % are for\noverwrites and deletes (default 0: no limit)", false},
     {"trusted", "ID", KIND_LIST, AT(trusted), NULL, 0, 0,
      "endpoint id of a peer; when any is given, others are\nrefused; may be repeated (default: any peer that knows "
      "the\n"
@@ -370,6 +374,7 @@ bool config_read(struct config *config, int argc, char **argv, char error[CONFIG
         .port = UINT64_MAX,
         .anti_entropy_ms = HKV_ANTI_ENTROPY_MS_DEFAULT,
         .max_value_bytes = HKV_VALUE_MAX_DEFAULT,
+        .memory_bytes = HKV_MEMORY_DEFAULT,
         .log.level = HKV_LOG_INFO,
     };
     struct given given = {0};

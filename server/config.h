@@ -36,6 +36,8 @@ struct config {
     uint64_t port; /* UINT64_MAX: not given */
     uint64_t anti_entropy_ms;
     uint64_t max_value_bytes;
+    uint64_t memory_bytes;
+    uint64_t disk_bytes; /* 0: no limit */
     bool allow_bad_clock;
     bool log_json;
     bool help;

@@ -69,6 +69,8 @@ static bool open_store(struct daemon *daemon)
     options.name = config->name;
     options.anti_entropy_ms = (uint32_t)config->anti_entropy_ms;
     options.max_value_bytes = config->max_value_bytes;
+    options.memory_bytes = config->memory_bytes;
+    options.disk_bytes = config->disk_bytes;
     options.allow_bad_clock = config->allow_bad_clock;
     options.log = log_store_event;
 

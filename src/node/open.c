@@ -37,7 +37,7 @@ void hkv_options_init(struct hkv_options *options)
         .bind_port = HKV_PORT_LAST,
         .anti_entropy_ms = HKV_ANTI_ENTROPY_MS_DEFAULT,
         .max_value_bytes = HKV_VALUE_MAX_DEFAULT,
-        .memory_bytes = (uint64_t)64 << 20,
+        .memory_bytes = HKV_MEMORY_DEFAULT,
     };
 }
 
