@@ -377,7 +377,8 @@ struct hkv_watch_options {
  * does one with a position of another epoch or beyond the newest (the disk lost what was acknowledged). The watch then
  * goes on with the first change that the log still has, whose position is in `first_available`; with `list` it lists
  * again from the start: a mirror empties itself at OVERRUN and is right at the next PROGRESS. While a store's disk
- * cannot be read, watches wait. Events about syncs are not in the log: a watcher that has fallen behind misses them.
+ * cannot be read, watches wait; when the log is damaged, they get OVERRUN and go on from now. Events about syncs are
+ * not in the log: a watcher that has fallen behind misses them.
  *
  * Events may come before this function returns; *out is set before the first. Errors: HKV_E_KEY (the prefix),
  * HKV_E_LIMIT (HKV_WATCH_MAX watches). */

@@ -270,6 +270,23 @@ static void deliver_page(struct hkv_watch *w, const struct kv_changes_page *page
     tell_progress(w);
 }
 
+/* A disk that fails may come back, and memory too: the watch waits. Damage does not go away: what lies there is lost,
+ * and the watch goes on from now. */
+static size_t reading_failed(struct hkv_watch *w, enum hkv_err err)
+{
+    struct watch_hub *hub = w->hub;
+    if (err != HKV_E_CORRUPT || w->state == WATCH_LIST) {
+        if (!w->failing) log_warn("watch", "the change log cannot be read, a watch waits for it: %s", error_last());
+        return 0;
+    }
+    log_error("watch", "changes are lost to a watch: %s", error_last());
+    (void)pthread_mutex_lock(&hub->lock);
+    struct kv_changes_page now = {.epoch = hub->epoch, .first = hub->published + 1, .last = hub->published};
+    (void)pthread_mutex_unlock(&hub->lock);
+    overrun(w, &now);
+    return WATCH_TURN_EVENTS;
+}
+
 /* Delivers a page of the log, which is a turn's work, or returns 0 when the log cannot be read. */
 static size_t read_on(struct hkv_watch *w)
 {
@@ -281,10 +298,8 @@ static size_t read_on(struct hkv_watch *w)
         .listing = w->state == WATCH_LIST,
         .listed = buf_slice(&w->listed),
     };
-    if (kv_changes_read(w->hub->kv, &query, &page) != HKV_OK) {
-        if (!w->failing) log_warn("watch", "the change log cannot be read, a watch waits for it: %s", error_last());
-        return 0;
-    }
+    enum hkv_err err = kv_changes_read(w->hub->kv, &query, &page);
+    if (err != HKV_OK) return reading_failed(w, err);
     w->known = true;
     if (page.lost)
         overrun(w, &page);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kv/internal.h"
 #include "node/watch.h"
 #include "random.h"
 
@@ -489,6 +490,40 @@ static void a_callback_may_close_its_watch_or_stop_it(void **state)
     assert_int_equal(world.hub.count, 0);
 }
 
+static void a_watch_waits_while_the_log_cannot_be_read(void **state)
+{
+    struct fixture *f = *state;
+    struct notes n = {0};
+    struct hkv_position start = {kv_epoch(f->kv), 0};
+    put_many(2);
+    OK(db_exec(&f->kv->db, "ALTER TABLE change RENAME TO away"));
+    open_with(&n, (struct hkv_watch_options){.from = &start});
+    let_time_pass(3 * WATCH_TICK_US);
+    assert_noted(&n, "");
+    OK(db_exec(&f->kv->db, "ALTER TABLE away RENAME TO change"));
+    let_time_pass(WATCH_TICK_US);
+    assert_noted(&n, "put k0@1, put k1@2, PROGRESS@2");
+    watch_close(n.watch);
+}
+
+static void damage_of_the_log_is_an_overrun_to_now(void **state)
+{
+    struct fixture *f = *state;
+    struct notes plain = {0}, mirror = {0};
+    struct hkv_position start = {kv_epoch(f->kv), 0};
+    put_many(4);
+    OK(db_exec(&f->kv->db, "DELETE FROM change WHERE position = 2"));
+    open_with(&plain, (struct hkv_watch_options){.from = &start});
+    open_with(&mirror, (struct hkv_watch_options){.from = &start, .list = true});
+    assert_noted(&plain, "OVERRUN@4, PROGRESS@4");
+    assert_int_equal(plain.first_available.number, 5);
+    assert_noted(&mirror, "OVERRUN, listed k0, listed k1, listed k2, listed k3, PROGRESS@4");
+    put("k0", NULL);
+    assert_noted(&plain, "delete k0@5");
+    watch_close(plain.watch);
+    watch_close(mirror.watch);
+}
+
 static void events_about_syncs_are_told_live_without_a_position(void **state)
 {
     struct notes n = {0};
@@ -824,6 +859,8 @@ int main(void)
         TEST(a_slow_watcher_costs_no_memory_and_misses_nothing),
         TEST(a_batch_that_is_larger_than_the_tail_comes_from_the_log),
         TEST(a_callback_may_close_its_watch_or_stop_it),
+        TEST(a_watch_waits_while_the_log_cannot_be_read),
+        TEST(damage_of_the_log_is_an_overrun_to_now),
         TEST(events_about_syncs_are_told_live_without_a_position),
         TEST(watches_are_limited),
         TEST(positions_are_read_as_they_are_written),
