@@ -174,7 +174,7 @@ static void step_done(struct job *job)
     uint64_t now_us = env_mono_us(node_env(c->store));
     c->took_us = now_us - c->begun_us;
     bool save = c->current == c->background && (c->end || now_us - c->saved_us >= CHECK_SAVE_US);
-    if (c->err == HKV_OK && c->closed_done == NULL && (save || kv_check_found(c->current))) {
+    if (c->err == HKV_OK && c->closed_done == NULL && (save || c->end || kv_check_found(c->current))) {
         c->task = (struct commit_task){.apply = apply, .complete = apply_complete};
         committer_submit(&c->store->committer, &c->task);
     } else {

@@ -303,6 +303,34 @@ enum hkv_err spans_flush(struct spans *s)
     return HKV_OK;
 }
 
+/* Whether the row is that of a run in the tree. */
+static bool row_agrees(const struct spans *s, sqlite3_stmt *q)
+{
+    struct slice first = db_column_slice(q, 0);
+    struct slice print = db_column_slice(q, 2);
+    const struct run *r = tree_find(s, first, NULL);
+    return slice_equal(run_first(r), first) && r->own.count == db_column_u64(q, 1) &&
+           slice_equal(slice_of(r->own.xor.bytes, ID_BYTES), print);
+}
+
+enum hkv_err spans_agree(struct spans *s, bool *agree)
+{
+    sqlite3_stmt *q;
+    size_t rows = 0;
+    *agree = true;
+    if (s->touched_count > 0) return HKV_OK;
+    TRY(db_statement(s->db, SQL_SPAN_LIST, &q));
+    for (bool found; *agree; rows++) {
+        TRY(db_row(s->db, q, &found));
+        if (!found) break;
+        *agree = row_agrees(s, q);
+    }
+    sqlite3_reset(q);
+    /* The run at the empty id has no row before its first change. */
+    *agree = *agree && (rows == s->runs || (rows == 0 && s->runs == 1 && s->root->own.count == 0));
+    return HKV_OK;
+}
+
 void spans_committed(struct spans *s)
 {
     for (size_t i = 0; i < s->touched_count; i++) {

@@ -66,6 +66,10 @@ size_t spans_runs(const struct spans *s);
 size_t spans_mark(const struct spans *s);
 void spans_undo(struct spans *s, size_t mark);
 
+/* Whether the runs in memory are those of the table, which should be so always. True without a look while there are
+ * changes that are not written. Reads every row. */
+HKV_CHECK enum hkv_err spans_agree(struct spans *s, bool *agree);
+
 /* Writes the changed runs' rows; before COMMIT. */
 HKV_CHECK enum hkv_err spans_flush(struct spans *s);
 

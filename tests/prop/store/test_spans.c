@@ -330,6 +330,15 @@ static void runs_are_long_after_loading_in_order(void **state)
     spans_committed(w->spans);
     assert_true(spans_runs(w->spans) <= IDS_MAX / SPAN_RUN_MIN);
     check(w);
+    bool agree;
+    ok(spans_agree(w->spans, &agree));
+    assert_true(agree);
+    ok(db_exec(&w->db, "UPDATE span SET count = count + 1 WHERE first = (SELECT max(first) FROM span)"));
+    ok(spans_agree(w->spans, &agree));
+    assert_false(agree);
+    ok(db_exec(&w->db, "DELETE FROM span WHERE first = (SELECT max(first) FROM span)"));
+    ok(spans_agree(w->spans, &agree));
+    assert_false(agree);
     spans_free(w->spans);
     db_close(&w->db);
     (void)unlink(path);
