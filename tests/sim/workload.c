@@ -171,6 +171,7 @@ static void blocking_write(struct sim_node *node, const char *key)
     if (older || (err != HKV_OK && err != HKV_E_NOT_FOUND && !node->disk_faults && node->crash_after == 0))
         sim_fail(c, "node %u: write %zu is acknowledged, and a read then tells: %s", node->index, w->number,
                  older ? "an older version" : hkv_last_error());
+    if (err == HKV_OK) hkv_value_free(&value);
 }
 
 static void conditional_write(struct sim_node *node, const char *key)
