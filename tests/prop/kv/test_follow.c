@@ -153,7 +153,7 @@ static void write_some(struct world *w)
         return;
     }
     case 4: {
-        struct slice prefix = slice_of("abc" + random_below(&w->r, 3), 1);
+        struct slice prefix = slice_of(&"abc"[random_below(&w->r, 3)], 1);
         struct entry e = fixture_entry(f, "xy"[random_below(&w->r, 2)], prefix, ++w->stamp_us, slice_of_text(content));
         if (random_below(&w->r, 8) == 0) (void)fixture_receive(f, &e);
         return;
