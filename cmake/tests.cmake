@@ -24,3 +24,6 @@ if(NOT HKV_FUZZ)
     hkv_script_test(e2e/crash 300 tests/e2e/test_crash)
     set_property(TEST e2e/crash APPEND PROPERTY ENVIRONMENT "COUNT=2")
 endif()
+
+# A store for each change of a disk in each way to forget: half a minute of one core.
+set_tests_properties(prop/kv/power_cuts PROPERTIES TIMEOUT 900)

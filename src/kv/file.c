@@ -141,6 +141,10 @@ void kv_files_undo(struct kv *kv, size_t stored_mark, size_t doomed_mark)
 /* A file that cannot be removed now is an orphan for the sweep after the next start. */
 static void remove_doomed(struct kv *kv)
 {
+    if (kv->doomed_file_count > 0 && kv_log_settle(kv) != HKV_OK) {
+        log_warn("kv", "%s", error_last());
+        kv->doomed_file_count = 0;
+    }
     for (size_t i = 0; i < kv->doomed_file_count; i++) {
         char name[FILES_NAME_MAX];
         kv_file_name(&kv->doomed_files[i].hash, kv->doomed_files[i].number, name);

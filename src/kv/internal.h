@@ -474,6 +474,10 @@ void kv_suspects_fini(struct kv *kv);
 void kv_suspects_committed(struct kv *kv);
 void kv_suspects_forget(struct kv *kv);
 
+/* Before a file goes: the commit since which no row refers to it is durable. Where commits are not synced one by one, a
+ * power cut could else bring the row back without its file. Replica, outside a transaction. */
+HKV_CHECK enum hkv_err kv_log_settle(struct kv *kv);
+
 /* Reports a value whose file is wrong, and says so: HKV_E_CORRUPT. Any thread. */
 enum hkv_err kv_blob_damaged(struct kv *kv, const struct hash *hash, uint64_t file, const char *how);
 

@@ -363,6 +363,15 @@ static void drop_committed_changes(struct kv *kv)
     kv->committed_change_count = 0;
 }
 
+enum hkv_err kv_log_settle(struct kv *kv)
+{
+    if (kv->config.sync_every_commit) return HKV_OK;
+    TRY(mend_log(kv));
+    enum hkv_err err = db_log_sync(&kv->db);
+    if (err != HKV_OK) kv->log_is_suspect = true;
+    return err;
+}
+
 void kv_close(struct kv *kv)
 {
     if (!kv) return;
@@ -618,6 +627,9 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
         kv_rollback(kv);
     kv->committed_changes = kept.items;
     kv->committed_change_count = kept.count;
+    bool has_file = false;
+    for (size_t i = 0; i < count; i++) has_file |= freed[i].file != 0;
+    if (err == HKV_OK && has_file) err = kv_log_settle(kv);
     for (size_t i = 0; i < count && err == HKV_OK; i++) {
         char name[FILES_NAME_MAX];
         if (!freed[i].file) continue;
@@ -629,6 +641,7 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
 
 static enum hkv_err sweep(struct kv *kv, bool *more)
 {
+    if (kv->sweeping) TRY(kv_log_settle(kv));
     TRY(kv_sweep_orphans(kv));
     *more = *more || kv->sweeping;
     return HKV_OK;

@@ -156,6 +156,17 @@ enum hkv_err db_log_rewrite(struct db *db)
                      db->path, sqlite3_errstr(code), code);
 }
 
+enum hkv_err db_log_sync(struct db *db)
+{
+    sqlite3_file *log = NULL;
+    int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    if (code != SQLITE_OK || !log || !log->pMethods) return HKV_OK; /* no log yet */
+    code = log->pMethods->xSync(log, SQLITE_SYNC_FULL);
+    return code == SQLITE_OK ? HKV_OK
+                             : error_set(class_of(db->handle, code), "%s-wal: syncing: %s (SQLite %d)", db->path,
+                                         sqlite3_errstr(code), code);
+}
+
 enum hkv_err db_open(const struct db_config *config, struct db *out)
 {
     *out = (struct db){.path = config->path};

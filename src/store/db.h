@@ -71,6 +71,9 @@ HKV_CHECK enum hkv_err db_cache_resize(struct db *db, uint64_t cache_bytes);
  * log that could mend it after a power cut has holes. Only the writer, outside a transaction; readers may go on. */
 HKV_CHECK enum hkv_err db_log_rewrite(struct db *db);
 
+/* Syncs the write-ahead log: what was committed so far survives power loss. The writer. */
+HKV_CHECK enum hkv_err db_log_sync(struct db *db);
+
 /* Runs SQL text whose rows nobody reads. */
 HKV_CHECK enum hkv_err db_exec(struct db *db, const char *text);
 

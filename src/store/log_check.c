@@ -7,7 +7,6 @@
 #define LOG_MAGIC      0x377f0682u /* its last bit: words of checksums are big-endian */
 #define LOG_VERSION    3007000u
 #define HEAD_SUM_BYTES 24 /* of the head, before its checksum */
-#define SECTOR_BYTES   512
 
 /* Offsets in a frame's head. */
 enum { FRAME_PAGE = 0, FRAME_COMMIT = 4, FRAME_SALTS = 8, FRAME_SUM = 16 };
@@ -94,46 +93,35 @@ static bool has_salts(const struct check *c)
 /* ------------------------------------------------------------------------------------------------ behind a bad frame
  */
 
-/* Whether commit mark and checksum of a frame lie in different sectors: a power cut may leave the mark of what was
- * there before in front of the checksum of what was being written. */
-static bool head_is_split(uint64_t number)
+/* Whether adding `difference` to a word mends one flipped bit of it. */
+static bool is_one_bit(uint32_t word, uint32_t difference)
 {
-    uint64_t at = (DB_LOG_HEAD_BYTES + (number - 1) * DB_LOG_FRAME_BYTES) % SECTOR_BYTES;
-    return at + DB_LOG_FRAME_HEAD_BYTES > SECTOR_BYTES;
+    bool added = difference != 0 && (difference & (difference - 1)) == 0 && (word & difference) == 0;
+    uint32_t less = 0 - difference;
+    bool taken = less != 0 && (less & (less - 1)) == 0 && (word & less) != 0;
+    return added || taken;
 }
 
-/* Whether one bit is all that is wrong with the page of the frame. Takes a fraction of a second. */
-static bool page_has_one_bad_bit(struct check *c, struct chain before)
+/* Whether the bad frame certainly ended a transaction, provided that its stored checksum is right, for the next frame
+ * goes on from it: nothing but its salts or one bit is wrong. What is damaged in more places proves nothing: a power
+ * cut may have left the mark of an earlier frame.
+ *
+ * The chain is linear, so the difference between stored and computed checksum can be followed back word by word to
+ * where it came in. */
+static bool bad_frame_commits(const struct check *c, struct chain stored, struct chain computed)
 {
-    struct frame *f = &c->frame;
-    struct chain sum = chain_add(before, f->head, FRAME_SALTS, c->big_endian);
-    struct chain stored = chain_stored(f->head + FRAME_SUM);
-    for (size_t at = 0; at < sizeof f->page; at += 8) {
-        for (unsigned bit = 0; bit < 64; bit++) {
-            uint8_t *byte = &f->page[at + bit / 8];
-            *byte ^= (uint8_t)(1u << bit % 8);
-            bool mended = chain_equal(chain_add(sum, f->page + at, sizeof f->page - at, c->big_endian), stored);
-            *byte ^= (uint8_t)(1u << bit % 8);
-            if (mended) return true;
-        }
-        sum = chain_add(sum, f->page + at, 8, c->big_endian);
+    const struct frame *f = &c->frame;
+    struct chain d = {stored.a - computed.a, stored.b - computed.b};
+    if (d.a == 0 && d.b == 0) return frame_commits(f);
+    for (size_t at = sizeof f->page; at > 0; at -= 8) {
+        if (d.a == d.b && is_one_bit(word_at(f->page + at - 8, c->big_endian), d.a)) return frame_commits(f);
+        if (d.a == 0 && is_one_bit(word_at(f->page + at - 4, c->big_endian), d.b)) return frame_commits(f);
+        d.b -= d.a;
+        d.a -= d.b;
     }
-    return false;
-}
-
-/* Whether the bad frame ended a transaction, given that the next one goes on from it: its head is right then, but for
- * one bit of page number or commit mark, which is found by trying. A head that a power cut may have torn is believed
- * only when a single bit explains all that is wrong. */
-static bool bad_frame_commits(struct check *c, uint64_t number, struct chain before)
-{
-    struct frame *f = &c->frame;
-    if (frame_goes_on(f, before, c->big_endian)) return frame_commits(f);
-    for (unsigned bit = 0; bit < FRAME_SALTS * 8; bit++) {
-        f->head[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        if (frame_goes_on(f, before, c->big_endian)) return frame_commits(f);
-        f->head[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    }
-    return frame_commits(f) && (!head_is_split(number) || page_has_one_bad_bit(c, before));
+    uint32_t commit = word_at(f->head + FRAME_COMMIT, c->big_endian);
+    if (d.a == d.b && is_one_bit(word_at(f->head + FRAME_PAGE, c->big_endian), d.a)) return commit != 0;
+    return d.a == 0 && is_one_bit(commit, d.b) && commit + d.b != 0;
 }
 
 /* From the first bad frame to the end of the file: does the log go on behind the transaction with the bad frame? */
@@ -145,14 +133,19 @@ static int look_behind(struct check *c, uint64_t bad)
     struct chain stored = chain_stored(c->frame.head + FRAME_SUM);
     struct chain computed = frame_sum(&c->frame, c->good, c->big_endian);
     bool ours = has_salts(c) || chain_equal(stored, computed);
-    bool ended = bad_frame_commits(c, bad, c->good); /* the transaction, if the next frame belongs to this log */
+    bool commits_if_stored = bad_frame_commits(c, stored, computed);
+    bool commits_if_computed = frame_commits(&c->frame);
+    bool ended = false;
     r->bad = bad;
     r->dropped = bad - 1 - r->kept + ours;
     for (uint64_t n = bad + 1; n <= c->frames; n++) {
         code = read_frame(c, n);
         if (code != SQLITE_OK) return code;
-        bool goes_on = frame_goes_on(&c->frame, stored, c->big_endian) ||
-                       (n == bad + 1 && frame_goes_on(&c->frame, computed, c->big_endian));
+        bool goes_on = frame_goes_on(&c->frame, stored, c->big_endian);
+        if (n == bad + 1) {
+            ended = goes_on ? commits_if_stored : commits_if_computed;
+            goes_on = goes_on || frame_goes_on(&c->frame, computed, c->big_endian);
+        }
         bool follows = goes_on && has_salts(c);
         if (follows && ended) r->verdict = LOG_DAMAGED;
         if (has_salts(c)) r->dropped++;

@@ -14,6 +14,10 @@
  * of an earlier use of the file have other salts; what a transaction left that was rolled back has the same ones but
  * does not go on where the last commit ended.
  *
+ * A bad frame counts as the end of its transaction only where that is certain (one flipped bit): damage of more than
+ * one bit in the frame that ends the last transaction but one reads like a torn write, as a power cut can leave the
+ * same bytes.
+ *
  * The head is written and synced before the first frame of a log, when the log before is in the database as a whole: a
  * torn head loses nothing.
  *

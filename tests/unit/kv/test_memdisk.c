@@ -1,5 +1,6 @@
-/* The whole store on a simulated disk: power cuts after every change of the disk, full disks and I/O errors. What was
- * acknowledged stays, every store opens, and its tables agree. HKV_SEED tries other scripts. */
+/* The whole store on a simulated disk: full disks, I/O errors, and power cuts among them (test_power_cuts.c of
+ * tests/prop cuts after every change of a longer script). What was acknowledged stays, every store opens, and its
+ * tables agree. HKV_SEED tries other scripts. */
 #include "fixture/kv_store.h"
 
 #include <stdio.h>
@@ -28,7 +29,6 @@ struct model {
     struct value keys[KEYS];
     int open_key; /* -1: none */
     struct value open;
-    unsigned remote_count; /* keys of another author whose values arrived */
 };
 
 struct world {
@@ -158,7 +158,7 @@ struct key {
 
 static struct slice key_of(int number, struct key *key)
 {
-    int len = snprintf((char *)key->bytes, sizeof key->bytes, number < KEYS ? "key-%d" : "remote-%d", number);
+    int len = snprintf((char *)key->bytes, sizeof key->bytes, "key-%d", number);
     return slice_of(key->bytes, (size_t)len + 1);
 }
 
@@ -193,22 +193,6 @@ static enum hkv_err step(struct world *w, unsigned n)
     return err;
 }
 
-/* An entry of another author, and then its value; only on a disk without errors. */
-static void receive(struct world *w)
-{
-    char content[32];
-    struct key room;
-    unsigned n = w->model.remote_count;
-    snprintf(content, sizeof content, "remote value %u", n);
-    struct slice key = key_of(KEYS + (int)n, &room);
-    struct entry e = fixture_entry(w->f, 'b', key, w->f->wall_us, slice_of_text(content));
-    struct kv_signer author = fixture_writer(w->f, 'b');
-    OK(entry_sign(&e, &author.namespace_secret, &author.author_secret));
-    assert_int_equal(fixture_receive(w->f, &e), DOCS_INSERTED);
-    fixture_arrive(w->f, content);
-    w->model.remote_count++;
-}
-
 /* ---------------------------------------------------------------------------------------------------------- checking
  */
 
@@ -241,11 +225,6 @@ static void check_model(struct fixture *f, const struct model *m)
         if (k == m->open_key && key_shows(f, k, &m->open)) continue;
         print_error("key-%d is not what was acknowledged\n", k);
         fail();
-    }
-    for (unsigned i = 0; i < m->remote_count; i++) {
-        struct value v = {.present = true};
-        v.len = (size_t)snprintf(v.text, 32, "remote value %u", i);
-        assert_true(key_shows(f, KEYS + (int)i, &v));
     }
 }
 
@@ -293,44 +272,8 @@ static void cut_here(void *arg)
     w->busy = false;
 }
 
-static void run_script_with_cuts(struct world *w, unsigned keep_percent, unsigned tear_percent, uint64_t seed)
-{
-    w->cuts = 0;
-    w->cut = (struct memdisk_cut){(seed + w->first_seed) * 1000, keep_percent, tear_percent};
-    disk_open(w, seed, true);
-    for (unsigned n = 0; n < OPERATIONS; n++) {
-        OK(step(w, n));
-        if (n % 6 == 5) receive(w);
-    }
-    assert_true(w->cuts > 3 * OPERATIONS);
-    check_model(w->f, &w->model);
-    w->busy = true;
-    fixture_check(w->f);
-    disk_close(w);
-}
-
 /* ------------------------------------------------------------------------------------------------------------- tests
  */
-
-static void cuts_that_drop_everything_lose_nothing_acknowledged(void **state)
-{
-    run_script_with_cuts(*state, 0, 0, 1);
-}
-
-static void cuts_that_keep_everything_lose_nothing_acknowledged(void **state)
-{
-    run_script_with_cuts(*state, 100, 0, 2);
-}
-
-static void cuts_that_reorder_lose_nothing_acknowledged(void **state)
-{
-    run_script_with_cuts(*state, 50, 0, 3);
-}
-
-static void cuts_that_tear_lose_nothing_acknowledged(void **state)
-{
-    run_script_with_cuts(*state, 40, 40, 4);
-}
 
 /* Without a sync for each commit the last writes may go, and nothing else. */
 static void cuts_without_syncs_leave_a_store_that_opens(void **state)
@@ -661,10 +604,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_store_is_whole_after_a_clean_end),
-        TEST(cuts_that_drop_everything_lose_nothing_acknowledged),
-        TEST(cuts_that_keep_everything_lose_nothing_acknowledged),
-        TEST(cuts_that_reorder_lose_nothing_acknowledged),
-        TEST(cuts_that_tear_lose_nothing_acknowledged),
         TEST(cuts_without_syncs_leave_a_store_that_opens),
         TEST(a_full_disk_fails_writes_clearly_and_heals),
         TEST(io_errors_fail_writes_and_lose_nothing_acknowledged),
