@@ -269,7 +269,7 @@ HKV_API void hkv_page_free(struct hkv_page *page);
 enum hkv_kind {
     HKV_KIND_VALUE,
     HKV_KIND_TOMBSTONE,
-    HKV_KIND_MISSING,    /* the content has not arrived on this node */
+    HKV_KIND_MISSING,    /* the content has not arrived on this node, or is damaged there */
     HKV_KIND_UNREADABLE, /* the content is in no form of this format */
 };
 

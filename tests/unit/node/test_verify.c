@@ -10,6 +10,8 @@
 
 #include "fixture/node_world.h"
 #include "node/check.h"
+#include "store/checked_vfs.h"
+#include "store/db.h"
 #include "unit/node/fixture.h"
 
 #define LARGE_BYTES ((size_t)100000)
@@ -185,6 +187,72 @@ static void a_bad_value_comes_back_from_a_peer(void **state)
     node_dir_remove(&dir);
 }
 
+/* Changes rows of a stopped store, with the checksums of their pages: what a page cannot tell. */
+static void damage_rows(const struct node_dir *dir, const char *sql)
+{
+    char path[512];
+    char *why = NULL;
+    const char *vfs;
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/docs/store.db", dir->path);
+    assert_ok(checked_vfs_lasting(DB_VFS_SYSTEM, &vfs));
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, vfs), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK) fail_msg("%s: %s", sql, why);
+    assert_true(sqlite3_changes(db) > 0);
+    sqlite3_close(db);
+}
+
+static void bad_entries_come_back_from_a_peer(void **state)
+{
+    struct one *one = *state;
+    struct node_dir dir;
+    struct hkv_verify_result result;
+    node_dir_make(&dir);
+    struct hkv_store *peer = node_open(&dir, NAMESPACE_SECRET);
+    node_connect(one->store, peer);
+    node_put(peer, "of the peer", "1");
+    node_put(one->store, "of ours", "2");
+    node_await_equal(one->store, peer);
+    hkv_close(one->store);
+    one->store = NULL;
+    damage_rows(&one->dir, "UPDATE entry SET signed = CAST(zeroblob(128) || x'01' AS BLOB)");
+    assert_ok(hkv_verify_dir(one->dir.path, NULL, &result));
+    uint64_t bad = result.kinds[HKV_VERIFY_ENTRIES].bad;
+    assert_true(bad >= 2);
+    assert_int_equal(result.kinds[HKV_VERIFY_ENTRIES].repaired, 0);
+    one->store = node_open(&one->dir, NAMESPACE_SECRET);
+    assert_ok(hkv_verify(one->store, NULL, &result));
+    assert_true(result.kinds[HKV_VERIFY_ENTRIES].bad >= 2);
+    assert_int_equal(result.kinds[HKV_VERIFY_ENTRIES].repaired, result.kinds[HKV_VERIFY_ENTRIES].bad);
+    node_await(one->store, "of the peer", "1");
+    node_await(one->store, "of ours", "2");
+    node_await_equal(one->store, peer);
+    assert_ok(hkv_verify(one->store, NULL, &result));
+    assert_true(result.sound);
+    hkv_close(peer);
+    node_dir_remove(&dir);
+}
+
+static void an_index_made_anew_gives_the_answers_of_before(void **state)
+{
+    struct one *one = *state;
+    struct hkv_verify_result result;
+    node_put(one->store, "a", "1");
+    node_put(one->store, "b", "2");
+    node_delete(one->store, "b");
+    hkv_close(one->store);
+    one->store = NULL;
+    damage_rows(&one->dir, "DELETE FROM key; UPDATE span SET count = 77; UPDATE value SET refs = 9 WHERE id > 2");
+    one->store = node_open(&one->dir, NAMESPACE_SECRET);
+    assert_ok(hkv_verify(one->store, NULL, &result));
+    node_expect(one->store, "a", "1");
+    node_expect(one->store, "b", NULL);
+    assert_int_equal(status_of(one->store).visible_keys, 1);
+    assert_int_equal(status_of(one->store).tombstones, 1);
+    assert_ok(hkv_verify(one->store, NULL, &result));
+    assert_true(result.sound);
+}
+
 static void a_stopped_store_is_verified_by_reading_alone(void **state)
 {
     struct one *one = *state;
@@ -316,6 +384,8 @@ int main(void)
         TEST(a_sound_store_is_found_sound),
         TEST(a_bad_value_is_named_counted_and_never_shown),
         TEST(a_bad_value_comes_back_from_a_peer),
+        TEST(bad_entries_come_back_from_a_peer),
+        TEST(an_index_made_anew_gives_the_answers_of_before),
         TEST(a_stopped_store_is_verified_by_reading_alone),
         cmocka_unit_test(only_a_store_can_be_verified),
         WORLD_TEST(a_flipped_bit_is_found_as_time_passes),
