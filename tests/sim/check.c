@@ -82,6 +82,47 @@ void sim_check_durable(struct sim_node *node)
 
 /* ---- the end ---- */
 
+static bool holds(const struct sim_entries *entries, const struct entry *e)
+{
+    for (size_t i = 0; i < entries->count; i++) {
+        const struct entry *other = &entries->items[i].entry;
+        if (author_id_equal(&other->author, &e->author) && slice_equal(other->key, e->key) &&
+            record_compare(&other->record, &e->record) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Prints the entries of one node that the other lacks. */
+static void tell_difference(struct sim_node *node, struct sim_node *other)
+{
+    struct sim_entries have, lack;
+    if (sim_entries_read(node->store->kv, &have) != HKV_OK) return;
+    if (sim_entries_read(other->store->kv, &lack) == HKV_OK) {
+        for (size_t i = 0; i < have.count; i++) {
+            const struct entry *e = &have.items[i].entry;
+            const struct sim_write *w = sim_model_find(&node->cluster->model, e);
+            if (holds(&lack, e)) continue;
+            printf(
+                "  node %u has and node %u has not: key %.*s%s, author %02x%02x, stamp %llu, %llu bytes, write %zd\n",
+                node->index, other->index, key_chars(e->key), (const char *)e->key.data,
+                e->key.len > 0 && e->key.data[e->key.len - 1] == 0 ? "" : " (raw)", e->author.bytes[0],
+                e->author.bytes[1], (unsigned long long)e->record.stamp_us, (unsigned long long)e->record.length_bytes,
+                w == NULL ? (ssize_t)-1 : (ssize_t)w->number);
+        }
+        sim_entries_fini(&lack);
+    }
+    sim_entries_fini(&have);
+}
+
+void sim_tell_differences(struct sim_cluster *c)
+{
+    for (unsigned i = 1; i < c->count; i++) {
+        tell_difference(&c->nodes[0], &c->nodes[i]);
+        tell_difference(&c->nodes[i], &c->nodes[0]);
+    }
+}
+
 /* Names the first entry whose value is missing. */
 static void tell_missing(struct sim_node *node, uint64_t count, char *why, size_t size)
 {
@@ -189,7 +230,7 @@ static void check_map(struct sim_node *node, const struct sim_entries *entries)
         struct hkv_value value;
         if (hkv_get_upto(node->store, name.data, name.len, 0, &value) == HKV_OK) {
             present++;
-            hkv_value_free(&value); /* an empty one was read */
+            hkv_value_free(&value);
         }
         if (node->index == 0) mark_keys(c, entries, key);
     }
