@@ -44,6 +44,8 @@
 #define KV_RETRY_US           ((uint64_t)1000000)  /* what the disk refused is not tried more often */
 #define KV_TROUBLE_SAID_US    ((uint64_t)60000000) /* the same failure is not logged more often */
 #define KV_TROUBLE_NEWS_US    ((uint64_t)10000000) /* nor one that comes and goes */
+#define KV_LOG_KEPT_PAGES     256                  /* a quiet store keeps a log of this length */
+#define KV_LOG_QUIET_US       ((uint64_t)10000000) /* without a write makes a store quiet */
 #define KV_LOG_BYTES_MAX      ((uint64_t)64 << 20) /* a write-ahead log above this is counted */
 #define KV_BACKOFF_FIRST_US   ((uint64_t)1000000)
 
@@ -189,12 +191,14 @@ struct kv {
     uint64_t swept_below;     /* files of smaller numbers without a row are orphans */
     bool sweeping;
     int wal_pages;
-    uint64_t wal_overruns;  /* how often the log came to be longer than KV_LOG_BYTES_MAX */
-    int checkpoint_at;      /* pages in the log */
-    bool log_was_written;   /* by the open transaction */
-    bool log_is_used_again; /* all of it is in the database: the next commit may begin at its start */
-    bool log_is_suspect;    /* a checkpoint failed, or a run before: what is in the log may not be on the disk */
-    uint64_t freed_due_us;  /* when unused values may be due for removal */
+    int log_file_pages;      /* as long as the log's file came to be */
+    uint64_t log_written_us; /* steady */
+    uint64_t wal_overruns;   /* how often the log came to be longer than KV_LOG_BYTES_MAX */
+    int checkpoint_at;       /* pages in the log */
+    bool log_was_written;    /* by the open transaction */
+    bool log_is_used_again;  /* all of it is in the database: the next commit may begin at its start */
+    bool log_is_suspect;     /* a checkpoint failed, or a run before: what is in the log may not be on the disk */
+    uint64_t freed_due_us;   /* when unused values may be due for removal */
 
     uint64_t steady_base_us; /* of kv_steady_us(): its time at the start, and the monotonic clock's */
     uint64_t steady_mono_us;

@@ -128,6 +128,8 @@ static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages
     kv->log_is_used_again = false;
     if (pages < kv->wal_pages) kv->checkpoint_at = kv_checkpoint_pages(kv); /* the log began again */
     kv->wal_pages = pages;
+    if (pages > kv->log_file_pages) kv->log_file_pages = pages;
+    kv->log_written_us = kv->steady_us;
     return SQLITE_OK;
 }
 
@@ -665,9 +667,33 @@ static enum hkv_err checkpoint(struct kv *kv, bool *more)
     return kv->config.disk_bytes ? kv_budget_measure(kv) : HKV_OK;
 }
 
+/* The log keeps its length while it is written, so that most syncs need no change of it; on a quiet store it only takes
+ * up the disk. A reader that is in the way is not waited for. */
+static enum hkv_err shorten_log(struct kv *kv, bool *more)
+{
+    (void)more;
+    uint64_t now_us = kv_steady_us(kv);
+    if (kv->log_file_pages <= KV_LOG_KEPT_PAGES || now_us < kv->log_written_us + KV_LOG_QUIET_US) return HKV_OK;
+    kv->log_written_us = now_us; /* tried again after as long */
+    TRY(mend_log(kv));
+    sqlite3_busy_timeout(kv->db.handle, 0);
+    int code = sqlite3_wal_checkpoint_v2(kv->db.handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    sqlite3_busy_timeout(kv->db.handle, DB_BUSY_MS);
+    if (code == SQLITE_BUSY) return HKV_OK;
+    if (code != SQLITE_OK) {
+        kv->log_is_suspect = true;
+        return db_error(&kv->db, code, "checkpoint");
+    }
+    kv->wal_pages = kv->log_file_pages = 0;
+    kv->checkpoint_at = kv_checkpoint_pages(kv);
+    kv->log_is_used_again = true;
+    kv_counts_publish(kv);
+    return kv->config.disk_bytes ? kv_budget_measure(kv) : HKV_OK;
+}
+
 static enum hkv_err tidy_up(struct kv *kv, bool *more)
 {
-    enum hkv_err (*const parts[])(struct kv * kv, bool *more) = {remove_freed, sweep, checkpoint};
+    enum hkv_err (*const parts[])(struct kv * kv, bool *more) = {remove_freed, sweep, checkpoint, shorten_log};
     enum hkv_err first = HKV_OK;
     struct error_text why;
     /* Each is tried: one may make the room that another lacks. */

@@ -2,10 +2,12 @@
  *
  *   bench_kvs raw FOLDER COUNT                       4 KiB appended to a file, then fdatasync
  *   bench_kvs fill FOLDER COUNT                      puts that survive the process only, from two threads; then closes
+ *   bench_kvs shuffled FOLDER COUNT                  the same with the keys in random order
  *   bench_kvs puts FOLDER COUNT CALLERS              durable puts
  *   bench_kvs gets FOLDER COUNT KEYS                 of random ones of the first KEYS keys that `fill` wrote; one
  * caller bench_kvs rpc SOCKET COUNT KEYS                  the same through a daemon's socket, as newline JSON-RPC
  *   bench_kvs start FOLDER KEYS                      from hkv_open to the first value
+ *   bench_kvs memory FOLDER COUNT KEYS               what the process takes after COUNT gets, without SQLite's memory
  *   bench_kvs peer FOLDER                            a peer that obeys lines on its standard input:
  *       put PREFIX COUNT               as `fill`
  *       sync PEER ENTRIES DEADLINE_S   a session with PEER, until ENTRIES more entries and all values are here; with 0
@@ -35,6 +37,7 @@
 #include <unistd.h>
 
 #include <hero_kvs.h>
+#include <sqlite3.h>
 
 #include "crypto/blake3.h"
 
@@ -210,6 +213,7 @@ struct writer {
     pthread_t thread;
     struct hkv_store *store;
     const char *prefix;
+    const size_t *order; /* of the keys' numbers; NULL: rising */
     size_t first, end, step;
     pthread_mutex_t lock;
     pthread_cond_t ended;
@@ -242,7 +246,7 @@ static void *fill_thread(void *arg)
         bool full = ++w->waiting > FILL_AHEAD;
         (void)pthread_mutex_unlock(&w->lock);
         if (full) wait_below(w, FILL_AHEAD / 2);
-        make_key(key, w->prefix, i);
+        make_key(key, w->prefix, w->order ? w->order[i] : i);
         make_value(value, key);
         check(hkv_put_async(w->store, key, KEY_BYTES, value, VALUE_BYTES, NULL, filled, w));
     }
@@ -263,14 +267,15 @@ static void *put_thread(void *arg)
 }
 
 /* `count` keys from so many threads; returns the seconds. */
-static double write_all(struct hkv_store *store, const char *prefix, size_t count, size_t threads,
-                        void *(*run)(void *arg))
+static double write_in_order(struct hkv_store *store, const char *prefix, const size_t *order, size_t count,
+                             size_t threads, void *(*run)(void *arg))
 {
     struct writer writers[CALLERS_MAX];
     if (threads == 0 || threads > CALLERS_MAX) fail("too many callers");
     double began = now_s();
     for (size_t i = 0; i < threads; i++) {
-        writers[i] = (struct writer){.store = store, .prefix = prefix, .first = i, .end = count, .step = threads};
+        writers[i] = (struct writer){
+            .store = store, .prefix = prefix, .order = order, .first = i, .end = count, .step = threads};
         (void)pthread_mutex_init(&writers[i].lock, NULL);
         (void)pthread_cond_init(&writers[i].ended, NULL);
         if (pthread_create(&writers[i].thread, NULL, run, &writers[i]) != 0) fail("no thread can be started");
@@ -281,6 +286,30 @@ static double write_all(struct hkv_store *store, const char *prefix, size_t coun
         (void)pthread_mutex_destroy(&writers[i].lock);
     }
     return now_s() - began;
+}
+
+static double write_all(struct hkv_store *store, const char *prefix, size_t count, size_t threads,
+                        void *(*run)(void *arg))
+{
+    return write_in_order(store, prefix, NULL, count, threads, run);
+}
+
+static void shuffled(const char *folder, size_t count)
+{
+    uint64_t state = 1;
+    size_t *order = malloc((count + 1) * sizeof *order);
+    if (order == NULL) fail("no memory");
+    for (size_t i = 0; i < count; i++) order[i] = i;
+    for (size_t i = count; i > 1; i--) {
+        size_t j = random_below(&state, i), other = order[i - 1];
+        order[i - 1] = order[j];
+        order[j] = other;
+    }
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_PROCESS);
+    double seconds = write_in_order(store, "fill/", order, count, FILL_THREADS, fill_thread);
+    hkv_close(store);
+    free(order);
+    printf("{\"per_second\": %.1f}\n", (double)count / seconds);
 }
 
 static void fill(const char *folder, size_t count)
@@ -367,6 +396,18 @@ static void start(const char *folder, size_t keys)
     uint64_t entries = status_of(store).entries;
     hkv_close(store);
     printf("{\"open_s\": %.4f, \"first_get_s\": %.4f, \"entries\": %" PRIu64 "}\n", open_s, get_s, entries);
+}
+
+/* What SQLite holds is page cache, which has its own budget, and some statements. With no keys: of an idle process. */
+static void memory(const char *folder, size_t count, size_t keys)
+{
+    struct hkv_store *store = store_open(folder, HKV_DURABILITY_POWER);
+    uint64_t state = 1;
+    for (size_t i = 0; i < count && keys > 0; i++) get_one(store, random_below(&state, keys));
+    long rss_kb = memory_kb("VmRSS");
+    long sqlite_kb = (long)(sqlite3_memory_used() / 1024);
+    hkv_close(store);
+    printf("{\"rss_kb\": %ld, \"sqlite_kb\": %ld}\n", rss_kb, sqlite_kb);
 }
 
 /* ------------------------------------------------------------------------------------------------ two processes */
@@ -598,6 +639,10 @@ int main(int argc, char **argv)
         raw(argv[2], number(argv[3]));
     else if (strcmp(command, "fill") == 0 && argc == 4)
         fill(argv[2], number(argv[3]));
+    else if (strcmp(command, "shuffled") == 0 && argc == 4)
+        shuffled(argv[2], number(argv[3]));
+    else if (strcmp(command, "memory") == 0 && argc == 5)
+        memory(argv[2], number(argv[3]), number(argv[4]));
     else if (strcmp(command, "puts") == 0 && argc == 5)
         puts_durable(argv[2], number(argv[3]), number(argv[4]));
     else if (strcmp(command, "gets") == 0 && argc == 5)

@@ -401,7 +401,7 @@ static void the_change_log_is_bounded(void **state)
     for (int i = 0; i < 20; i++) OK(fixture_put(f, (char[]){(char)('a' + i), 0}, "w"));
     OK(db_integer(&f->kv->db, "SELECT count(*) FROM change", &rows));
     OK(db_integer(&f->kv->db, "SELECT min(position) FROM change", &oldest));
-    assert_int_equal(oldest, KV_CHANGES_KEPT - 4); /* the ten before are more than a million back */
+    assert_int_equal(oldest, KV_CHANGES_KEPT - 4); /* the ten before are beyond the limit */
     assert_int_equal(rows, 20);
     fixture_check(f);
 }

@@ -2,8 +2,11 @@
 #include "fixture/kv_store.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "kv/internal.h"
 
 #define T          FIXTURE_NOW_US
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -170,6 +173,73 @@ static void a_write_is_seen_within_its_transaction_and_by_readers_after_it(void 
     assert_string_equal(fixture_get(f, "a"), "v");
 }
 
+static off_t log_length(const struct fixture *f)
+{
+    char path[256];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/docs/store.db-wal", f->dir);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+/* A write of about 2 MiB of log. */
+static void write_much(struct fixture *f)
+{
+    char key[16], value[8192];
+    memset(value, 'v', sizeof value - 1);
+    value[sizeof value - 1] = 0;
+    OK(kv_begin(f->kv));
+    for (int i = 0; i < 256; i++) {
+        snprintf(key, sizeof key, "much %d", i);
+        memcpy(value, key, strlen(key));
+        OK(write_in(f, key, value));
+    }
+    OK(kv_commit(f->kv));
+}
+
+static void a_quiet_store_has_a_short_log(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_counts counts;
+    write_much(f);
+    (void)kv_maintain(f->kv);
+    assert_true(log_length(f) > 2 << 20);
+    f->wall_us += KV_LOG_QUIET_US;
+    (void)kv_maintain(f->kv);
+    assert_int_equal(log_length(f), 0);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.wal_bytes, 0);
+    assert_non_null(fixture_get(f, "much 255"));
+    OK(fixture_put(f, "next", "short"));
+    assert_true(log_length(f) > 0);
+    /* A short log stays: it grows again with the next write. */
+    f->wall_us += KV_LOG_QUIET_US;
+    (void)kv_maintain(f->kv);
+    assert_true(log_length(f) > 0);
+    fixture_check(f);
+}
+
+static bool maintain_meanwhile(void *arg, struct kv_item *item)
+{
+    struct fixture *f = arg;
+    (void)item;
+    (void)kv_maintain(f->kv);
+    assert_true(log_length(f) > 2 << 20);
+    return false;
+}
+
+static void a_log_that_a_reader_needs_stays_until_later(void **state)
+{
+    struct fixture *f = *state;
+    write_much(f);
+    f->wall_us += KV_LOG_QUIET_US;
+    OK(kv_list(f->kv, KV_KEY_USER, (struct slice){0}, (struct slice){0}, KV_WANT_META, 0, maintain_meanwhile, f));
+    f->wall_us += KV_LOG_QUIET_US;
+    (void)kv_maintain(f->kv);
+    assert_int_equal(log_length(f), 0);
+    fixture_check(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -178,6 +248,8 @@ int main(void)
         TEST(splits_of_runs_are_taken_back),
         TEST(what_was_committed_survives_the_death_of_the_process),
         TEST(a_write_is_seen_within_its_transaction_and_by_readers_after_it),
+        TEST(a_quiet_store_has_a_short_log),
+        TEST(a_log_that_a_reader_needs_stays_until_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
