@@ -252,7 +252,11 @@ static enum hkv_err open_database(struct kv *kv, bool *created)
     };
     TRY(db_open(&config, &kv->db));
     sqlite3_stmt *rollback;
-    TRY(schema_open(&kv->db, created));
+    enum hkv_err err = schema_open(&kv->db, created);
+    /* What is refused stays as it is: its log is not checkpointed when this connection closes. */
+    if (err != HKV_OK && kv->db.handle)
+        (void)sqlite3_db_config(kv->db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+    TRY(err);
     TRY(db_statement(&kv->db, SQL_ROLLBACK, &rollback));
     return kv_budget_limit_log(kv);
 }
