@@ -32,6 +32,7 @@ struct write_call {
     void *async_arg;
     node_record_fn record_done; /* of a record that nobody waits for */
     void *record_arg;
+    uint64_t stamp_us; /* of a record that is not to be newer; 0: as the clock says */
     bool is_format_record;
     bool is_member_record;
 };
@@ -165,7 +166,8 @@ static enum hkv_err call_submit(struct write_call *call)
     e->namespace = call->identity.signer.namespace;
     e->author = call->identity.signer.author;
     e->key = buf_slice(&call->document_key);
-    enum hkv_err err = kv_propose_stamp(call->store->kv, e->key, &e->record.stamp_us);
+    e->record.stamp_us = call->stamp_us;
+    enum hkv_err err = call->stamp_us != 0 ? HKV_OK : kv_propose_stamp(call->store->kv, e->key, &e->record.stamp_us);
     if (err == HKV_OK)
         err = entry_sign(e, &call->identity.signer.namespace_secret, &call->identity.signer.author_secret);
     if (err == HKV_OK) {
@@ -344,10 +346,11 @@ static enum hkv_err record_begin(struct hkv_store *store, const char *name, stru
     return HKV_OK;
 }
 
-enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content)
+enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content, uint64_t stamp_us)
 {
     struct write_call *call;
     TRY(record_begin(store, name, content, &call));
+    call->stamp_us = stamp_us;
     return submit_and_wait(HKV_OK, call, NULL, NULL);
 }
 

@@ -232,7 +232,7 @@ static void settle(struct hkv_store *store, const struct holder_facts *facts)
     if (facts->is_awaited && now_us - h->synced_us < HOLDERS_VALUE_WAIT_US) return;
     (void)pthread_mutex_lock(&store->identity_lock);
     struct author_id author = store->identity.signer.author;
-    bool can_write = store->identity.can_write;
+    bool can_write = store->identity.can_write, was_written = h->written_us != 0;
     (void)pthread_mutex_unlock(&store->identity_lock);
     struct kv_version which;
     bool others = is_others(store, facts, &which) && can_write && !h->is_new;
@@ -242,7 +242,11 @@ static void settle(struct hkv_store *store, const struct holder_facts *facts)
     }
     h->phase = HOLDERS_SETTLED;
     if (others) other_seen(store, &which);
-    records_write_soon(store->records);
+    /* A record that was kept low gets the clock's stamp with the next check: what comes below it then is older. */
+    if (was_written)
+        records_write_again(store->records);
+    else
+        records_check_soon(store->records);
 }
 
 /* Another endpoint came to have our author, or has it no more. */

@@ -7,6 +7,7 @@
  *   sync_*.c    network thread: sessions with peers              watch.c     events for the application
  *   serve.c     network thread and workers: contents for peers   fetch.c     contents from peers
  *   records.c   format and member records                        identity.c  data directory, secrets
+ *   clock.c     our clock and those of peers                      holders.c   who else has this node's identity
  *   housekeeping.c  what happens as time passes                  check.c     re-reads what is stored
  *
  * Lock order: none of the locks below is held while another is taken. */
@@ -156,8 +157,9 @@ HKV_CHECK enum hkv_err node_on_replica(struct hkv_store *store,
                                        enum hkv_err (*apply)(struct hkv_store *store, void *arg), void *arg);
 
 /* Stores a system record (formats.md 4) as a local write and waits for the commit; that it is, is noted in the
- * same transaction. Not from the library's threads. */
-HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content);
+ * same transaction. `stamp_us`: to be used if it wins; 0: that of now. Not from the library's threads. */
+HKV_CHECK enum hkv_err node_write_record(struct hkv_store *store, const char *name, struct slice content,
+                                         uint64_t stamp_us);
 
 /* The same without waiting: after HKV_OK `done` is called once, on the replica thread. Worker. */
 typedef void (*node_record_fn)(void *arg, enum hkv_err err);

@@ -423,12 +423,12 @@ static enum hkv_err write_format(struct hkv_store *store)
 {
     char *text;
     TRY(format_text(&text));
-    enum hkv_err err = node_write_record(store, RECORD_FORMAT, slice_of_text(text));
+    enum hkv_err err = node_write_record(store, RECORD_FORMAT, slice_of_text(text), 0);
     free(text);
     return err;
 }
 
-static enum hkv_err write_member(struct hkv_store *store)
+static enum hkv_err write_member(struct hkv_store *store, uint64_t stamp_us)
 {
     char name[sizeof RECORD_MEMBER + ID_TEXT_MAX];
     char *text = NULL;
@@ -436,7 +436,7 @@ static enum hkv_err write_member(struct hkv_store *store)
     enum hkv_err err = member_name(store, name, NULL);
     if (err == HKV_OK) err = node_addresses(store, &addrs);
     if (err == HKV_OK) err = member_text(store, &addrs, &text);
-    if (err == HKV_OK) err = node_write_record(store, name, slice_of_text(text));
+    if (err == HKV_OK) err = node_write_record(store, name, slice_of_text(text), stamp_us);
     if (err == HKV_OK) member_written(store->records, &addrs);
     free(text);
     address_set_fini(&addrs);
@@ -454,6 +454,30 @@ static void leave_to_checks(struct hkv_store *store, void *arg)
     store->records->member_due = store->records->member_due || left->member;
 }
 
+/* The stamp for a member record while it is not settled whether the identity is ours alone: just above the one we wrote
+ * last, so that it takes the place of that one everywhere, and of nothing that another holder wrote since. 0: there is
+ * no such stamp. */
+static uint64_t unsettled_stamp(struct hkv_store *store)
+{
+    struct holder_facts facts;
+    if (records_holder_facts(store, &facts) != HKV_OK || facts.author_stamp_us == 0) return 0;
+    return facts.author_stamp_us < env_wall_us(node_env(store)) ? facts.author_stamp_us + 1 : 0;
+}
+
+static enum hkv_err write_what_may_be(struct hkv_store *store, struct records_left *left)
+{
+    bool settled = holders_is_settled(store);
+    uint64_t stamp_us = settled ? 0 : unsettled_stamp(store);
+    if (!settled && stamp_us == 0) return HKV_OK;
+    if (settled && left->format) {
+        TRY(write_format(store));
+        left->format = false;
+    }
+    TRY(write_member(store, stamp_us));
+    left->member = false;
+    return HKV_OK;
+}
+
 enum hkv_err records_write(struct hkv_store *store, bool with_format)
 {
     struct node_identity identity;
@@ -463,14 +487,10 @@ enum hkv_err records_write(struct hkv_store *store, bool with_format)
     bool can_write = identity.can_write;
     node_identity_wipe(&identity);
     if (!can_write) return HKV_OK;
-    if (clock_check_write(store) != HKV_OK) {
+    if (clock_check_write(store) == HKV_OK)
+        err = write_what_may_be(store, &left);
+    else
         node_log(store, HKV_LOG_WARN, "records", "this node's records wait: %s", error_last());
-    } else if (holders_is_settled(store)) {
-        if (with_format) err = write_format(store);
-        left.format = with_format && err != HKV_OK;
-        if (err == HKV_OK) err = write_member(store);
-        left.member = err != HKV_OK;
-    }
     if (left.format || left.member) node_on_network(store, leave_to_checks, &left);
     return err;
 }
@@ -577,8 +597,14 @@ void records_write_again(struct records *r)
     r->member_due = true;
 }
 
+void records_check_soon(struct records *r)
+{
+    r->check_soon = true;
+    if (!r->checking && !r->closed) check_next(r, 0);
+}
+
 void records_write_soon(struct records *r)
 {
-    r->member_due = r->check_soon = true;
-    if (!r->checking && !r->closed) check_next(r, 0);
+    r->member_due = true;
+    records_check_soon(r);
 }

@@ -1,7 +1,7 @@
 /* The namespace's system records (formats.md 4): which format it has, and who its members are.
  *
- *   open ──▶ writes the format record (once, by whoever has the secret first hand) and this node's member record, as
- *            soon as it is settled that the identity is ours alone (holders.h) and the clock can be right (clock.h)
+ *   open ──▶ writes the format record (once, by whoever has the secret first hand) and this node's member record, if
+ *            the clock can be right (clock.h) and nothing of another holder's is lost by it (holders.h)
  *   a session brought entries, a value arrived ──▶ records_refresh() ──▶ a worker reads them, at most once a second
  *                                                   ├─▶ identity: format known
  *                                                   └─▶ network thread: peers, marked as members
@@ -38,7 +38,9 @@ void records_begin(struct records *records);
 void records_refresh(struct records *records);
 void records_refresh_now(struct records *records);
 
-/* This node's member record is not up to date: written now, at the next check. Network thread. */
+/* This node's member record is not up to date: written now, at the next check. Or what is left to write may be written
+ * now. Network thread. */
+void records_check_soon(struct records *records);
 void records_write_soon(struct records *records);
 void records_write_again(struct records *records);
 
