@@ -410,6 +410,25 @@ static void a_torn_last_transaction_is_cut_and_said(void **state)
     image_fini(&kept);
 }
 
+/* Commit mark and checksum of frame 42 lie in different sectors. Its transaction is the last one here, and a power cut
+ * kept the second of the sectors and some of the page: the first says what an older frame said. */
+static void a_head_that_a_power_cut_tore_is_cut_and_said(void **state)
+{
+    enum { SPLIT = 42, STALE_COMMIT = 9 };
+    struct world *w = *state;
+    int whole = 0;
+    while (whole < TRANSACTIONS && w->commits[whole] <= SPLIT) whole++;
+    assert_true(whole > 0 && whole < TRANSACTIONS && w->commits[whole - 1] + 1 < SPLIT);
+    w->image.len[1] = DB_LOG_HEAD_BYTES + w->commits[whole] * DB_LOG_FRAME_BYTES;
+    uint8_t *frame = frame_of(&w->image, SPLIT);
+    assert_true((size_t)(frame - w->image.bytes[1]) % 512 + DB_LOG_FRAME_HEAD_BYTES > 512);
+    assert_int_equal(transactions_of(w, &w->image, true), whole + 1);
+    be32_store(frame + 4, STALE_COMMIT);
+    memset(frame + 1000, 0xaa, 512);
+    assert_int_equal(transactions_of(w, &w->image, true), whole);
+    assert_non_null(strstr(warned, "dropped"));
+}
+
 /* Without a sync for each commit a power cut leaves any hole: what is behind it goes, and that is said. */
 static void a_log_without_syncs_is_cut_at_a_hole(void **state)
 {
@@ -456,6 +475,7 @@ int main(void)
         TEST(any_damage_of_the_head_is_refused),
         TEST(a_torn_head_of_a_log_that_is_in_the_database_loses_nothing),
         TEST(a_torn_last_transaction_is_cut_and_said),
+        TEST(a_head_that_a_power_cut_tore_is_cut_and_said),
         TEST(a_log_without_syncs_is_cut_at_a_hole),
         TEST(a_frame_that_changes_while_the_store_runs_is_refused_when_read),
     };
