@@ -42,6 +42,9 @@ static void check_position(struct sim_node *node, const struct hkv_event *event)
     if (w->position.epoch == event->position.epoch && number < last)
         sim_fail(node->cluster, "node %u: the position steps back from %llu to %llu", node->index,
                  (unsigned long long)last, (unsigned long long)number);
+    if (w->position.epoch == event->position.epoch && about_key && w->right && number != last + 1)
+        sim_fail(node->cluster, "node %u: between changes %llu and %llu, some were not told", node->index,
+                 (unsigned long long)last, (unsigned long long)number);
     w->position = event->position;
 }
 
@@ -79,8 +82,9 @@ static void on_event(void *arg, const struct hkv_event *event)
     bool put =
         event->type == HKV_EVENT_PUT_LOCAL || event->type == HKV_EVENT_PUT_REMOTE || event->type == HKV_EVENT_LISTED;
     if (put && event->reason != NULL) sim_mark(c, SIM_MARK_PREFIX_BRINGS_BACK);
+    static const struct hkv_version unknown; /* with a reason, the event has the version of the entry that removed */
     if (put)
-        shadow_put(node, event->key, &event->version);
+        shadow_put(node, event->key, event->reason == NULL ? &event->version : &unknown);
     else
         shadow_remove(node, event->key);
     if (sim_chance(&c->queue, 20000) && !c->calm) {
@@ -115,6 +119,9 @@ void sim_watch_check(struct sim_node *node)
         const struct hkv_list_entry *e = &page->entries[i];
         struct sim_shadow_key *at = find(w, e->key);
         if (at == NULL) sim_fail(c, "node %u shows %s, of which its watcher was not told", node->index, e->key);
+        if (at->version.stamp_us != 0 && at->version.stamp_us != e->version.stamp_us)
+            sim_fail(c, "node %u shows %s with stamp %llu, its watcher was told of %llu", node->index, e->key,
+                     (unsigned long long)e->version.stamp_us, (unsigned long long)at->version.stamp_us);
     }
     if (w->count != page->count)
         sim_fail(c, "node %u shows %zu keys, its watcher was told of %zu", node->index, page->count, w->count);
