@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "fixture/simulated_signatures.h"
 #include "kv/internal.h"
+#include "node/fetch.h"
 #include "node/node.h"
 #include "node/sync_parts.h"
 
@@ -87,9 +88,11 @@ static void tamper(void *arg, unsigned from, unsigned to, struct slice alpn, boo
 {
     struct sim_cluster *c = arg;
     (void)to;
-    if (dialled || !c->nodes[from].liar || c->calm || len == 0 || !slice_equal(alpn, slice_of_text("/iroh-bytes/4")))
-        return;
-    if (!sim_chance(&c->queue, 300000)) return;
+    bool provides = !dialled && slice_equal(alpn, slice_of_text(FETCH_ALPN));
+    bool syncs = !slice_equal(alpn, slice_of_text(FETCH_ALPN));
+    if (!c->nodes[from].liar || c->calm || len == 0 || (!provides && !syncs)) return;
+    if (!sim_chance(&c->queue, provides ? 300000 : 50000)) return;
+    if (syncs) sim_mark(c, SIM_MARK_GARBAGE_IN_SYNC);
     bytes[sim_below(&c->queue, len)] ^= (uint8_t)(1u << sim_below(&c->queue, 8));
 }
 

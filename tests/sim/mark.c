@@ -10,6 +10,7 @@ const char *sim_mark_name(enum sim_mark mark)
         [SIM_MARK_SYNC_CUT_IN_RECONCILE] = "a sync cut off while it reconciles",
         [SIM_MARK_SYNC_CUT_IN_CLOSING] = "a sync cut off while it closes",
         [SIM_MARK_LIAR_CAUGHT] = "a lying provider caught",
+        [SIM_MARK_GARBAGE_IN_SYNC] = "garbage in a sync",
         [SIM_MARK_CRASH_BETWEEN_VALUE_AND_ENTRY] = "a crash between value file and entry",
         [SIM_MARK_CRASH_IN_COMMIT] = "a crash in the middle of a commit",
         [SIM_MARK_FULL_DISK_IN_COMMIT] = "a full disk in a group commit",

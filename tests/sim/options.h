@@ -18,7 +18,7 @@ enum sim_fault {
     SIM_FAULT_FULL,      /* a full disk */
     SIM_FAULT_SLOW_DISK, /* operations that take long */
     SIM_FAULT_CLOCK,     /* steps of minutes, 1970, standing still, drift */
-    SIM_FAULT_LIAR,      /* a node whose values arrive with flipped bits */
+    SIM_FAULT_LIAR,      /* a node whose values and sync messages arrive with flipped bits */
     SIM_FAULT_COUNT,
 };
 
