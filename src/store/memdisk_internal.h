@@ -120,7 +120,7 @@ struct memdisk {
     sqlite3_vfs vfs;
     char vfs_name[DISK_VFS_NAME_MAX];
     struct checked_vfs *checked; /* over `vfs` */
-    sqlite3_vfs *system; /* for clocks and waits */
+    sqlite3_vfs *system;         /* for clocks and waits */
     pthread_mutex_t lock;
     _Atomic uint64_t life; /* rises with each crash: what was opened in an earlier one is dead */
     _Atomic bool watched;  /* reads must take the lock: they may fail or cost time */
