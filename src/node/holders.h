@@ -7,8 +7,8 @@
  *   SETTLING ── first good session, our own record's value is here ─┬─ ours, or none ───────────▶ SETTLED
  *      our record stays just above the one we wrote last            └─ unknown, by our author ─▶ ADOPTING ─▶ SETTLED
  *                                                                        (a new author, once a start)
- *   SETTLED ── another's record comes ─▶ identity_unique fails, nobody changes author; ours is written again at the
- * next check, so that the other sees it too; holds again when nothing has come for three checks
+ *   SETTLED ── another's record comes ─▶ identity_unique fails, nobody changes author; ours is written again at
+ *              the next check, so that the other sees it too; holds again when nothing has come for three checks
  *
  * Another endpoint that has our author stops the start: hkv_open() fails when its record is stored already; when it
  * comes while SETTLING, writes are refused as long as it is there. Seen later, it makes identity_unique fail.
