@@ -307,7 +307,8 @@ enum hkv_event_type {
 
 /* A point in the change log of one store: the change with this number, and all before it. Numbers begin at 1, have no
  * gaps and survive restarts; each change has one. The epoch, never 0, names the numbering: it is another one when the
- * store was emptied to join another namespace, or restored. As text: `<epoch, 16 hex digits>-<number>`. */
+ * store was emptied to join another namespace, was restored, or turned out to be a copy. As text:
+ * `<epoch, 16 hex digits>-<number>`. */
 struct hkv_position {
     uint64_t epoch;
     uint64_t number;

@@ -107,6 +107,16 @@ enum hkv_err kv_changes_trim(struct kv *kv, uint64_t max)
     return db_run(&kv->db, s);
 }
 
+enum hkv_err kv_epoch_renew(struct kv *kv)
+{
+    uint8_t epoch[8];
+    assert(kv_in_transaction(kv));
+    kv_epoch_draw(kv, epoch);
+    TRY(kv_meta_set(kv, KV_META_EPOCH, slice_of(epoch, sizeof epoch)));
+    kv->next_epoch = be64_load(epoch);
+    return HKV_OK;
+}
+
 /* ------------------------------------------------------------------------------------------------------------- reading
  */
 

@@ -213,6 +213,7 @@ struct kv {
     size_t fresh_saved, ended_saved;
     struct kv_ages ages;
     struct kv_ages ages_committed;
+    uint64_t next_epoch, next_epoch_saved; /* 0: none */
     struct kv_change *changes;
     size_t change_count, change_cap;
     struct kv_change *committed_changes;

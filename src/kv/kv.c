@@ -436,6 +436,7 @@ static void take_back(struct kv *kv)
     kv_parties_forget(kv);
     kv->counters = kv->counters_committed;
     kv->ages = kv->ages_committed;
+    kv->next_epoch = 0;
     free_changes(kv->changes, 0, kv->change_count);
     kv->change_count = 0;
     kv_files_undo(kv, 0, 0);
@@ -481,6 +482,8 @@ enum hkv_err kv_commit(struct kv *kv)
     kv_wanted_committed(kv);
     kv->counters_committed = kv->counters;
     kv->ages_committed = kv->ages;
+    if (kv->next_epoch) kv->epoch = kv->next_epoch;
+    kv->next_epoch = 0;
     drop_committed_changes(kv);
     if (kv->change_count > 0) {
         kv->committed_changes = kv->changes;
@@ -496,6 +499,7 @@ enum hkv_err kv_commit(struct kv *kv)
 enum hkv_err kv_savepoint(struct kv *kv)
 {
     kv->counters_saved = kv->counters;
+    kv->next_epoch_saved = kv->next_epoch;
     kv->spans_saved = spans_mark(kv->spans);
     kv->parties_saved = kv->parties.undo_count;
     kv->changes_saved = kv->change_count;
@@ -524,6 +528,7 @@ void kv_savepoint_rollback(struct kv *kv)
     spans_undo(kv->spans, kv->spans_saved);
     kv_parties_undo(kv, kv->parties_saved);
     kv->counters = kv->counters_saved;
+    kv->next_epoch = kv->next_epoch_saved;
     free_changes(kv->changes, kv->changes_saved, kv->change_count);
     kv->change_count = kv->changes_saved;
     kv_files_undo(kv, kv->files_saved, kv->doomed_saved);

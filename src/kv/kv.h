@@ -406,8 +406,12 @@ struct kv_changes {
 void kv_take_changes(struct kv *kv, struct kv_changes *out);
 void kv_changes_fini(struct kv_changes *changes);
 
-/* Names the numbering of positions; another one after kv_reset(). */
+/* Names the numbering of positions; another one after kv_reset() and kv_epoch_renew(). */
 uint64_t kv_epoch(const struct kv *kv);
+
+/* From the commit on, positions of before are of another epoch: for a store that turns out to be a copy, whose numbers
+ * mean other changes than those of the original. What the log holds stays, under the new epoch. replica */
+HKV_CHECK enum hkv_err kv_epoch_renew(struct kv *kv);
 
 /* Removes rows of the change log that are beyond the limits of count and age, at most `max` of the oldest. Commits do
  * it too, for twice as many rows as they add. replica, within a transaction */

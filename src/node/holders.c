@@ -126,7 +126,7 @@ static enum hkv_err adopt_apply(struct commit_task *task, struct kv *kv)
     author = signer->author;
     (void)pthread_mutex_unlock(&store->identity_lock);
     kv_set_author(kv, &author);
-    return HKV_OK;
+    return kv_epoch_renew(kv);
 }
 
 static void adopt_complete(struct commit_task *task, enum hkv_err err)
@@ -134,7 +134,12 @@ static void adopt_complete(struct commit_task *task, enum hkv_err err)
     struct hkv_store *store = (struct hkv_store *)(void *)((char *)task - offsetof(struct holders, task) -
                                                            offsetof(struct hkv_store, holders));
     char author[ID_TEXT_MAX];
-    (void)err; /* an empty transaction: the author was replaced before it was committed */
+    /* The author was replaced before the commit. */
+    if (err == HKV_OK)
+        watch_publish_epoch(&store->watches);
+    else
+        node_log(store, HKV_LOG_ERROR, "identity", "watches may take positions of the original for ours: %s",
+                 error_last());
     (void)pthread_mutex_lock(&store->identity_lock);
     (void)id_format(store->identity.signer.author.bytes, author);
     (void)pthread_mutex_unlock(&store->identity_lock);

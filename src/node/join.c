@@ -113,7 +113,7 @@ static enum hkv_err reset_apply(struct commit_task *task, struct kv *kv)
     if (err == HKV_OK) err = kv_reset(kv, &call->ticket->namespace);
     if (err != HKV_OK) return err;
     identity_replace(call->store, call->ticket, call->format_known);
-    watch_publish_reset(&call->store->watches);
+    watch_publish_epoch(&call->store->watches);
     return HKV_OK;
 }
 

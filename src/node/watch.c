@@ -466,12 +466,14 @@ void watch_publish_changes(struct watch_hub *hub, struct kv_changes *changes)
     (void)pthread_mutex_unlock(&hub->lock);
 }
 
-void watch_publish_reset(struct watch_hub *hub)
+void watch_publish_epoch(struct watch_hub *hub)
 {
+    struct kv_counts counts;
+    kv_counts(hub->kv, &counts);
     (void)pthread_mutex_lock(&hub->lock);
     tail_clear(hub);
     hub->epoch = kv_epoch(hub->kv);
-    hub->published = hub->tail_from = 0;
+    hub->published = hub->tail_from = counts.position;
     schedule_all(hub);
     (void)pthread_mutex_unlock(&hub->lock);
 }

@@ -74,8 +74,8 @@ void watch_hub_close(struct watch_hub *hub);
 /* Takes the changes of a commit. Replica thread. */
 void watch_publish_changes(struct watch_hub *hub, struct kv_changes *changes);
 
-/* The store was emptied by kv_reset(). Replica thread. */
-void watch_publish_reset(struct watch_hub *hub);
+/* The log's epoch became another one. Replica thread, after the commit and what it published. */
+void watch_publish_epoch(struct watch_hub *hub);
 
 /* SYNC_STARTED or SYNC_FINISHED; `event` is copied, its peer's text too. Any thread. */
 void watch_publish_sync(struct watch_hub *hub, const struct hkv_event *event);

@@ -180,7 +180,7 @@ static void reset_store(uint8_t name)
     struct namespace_id other = {{name}};
     OK(kv_reset(world.f->kv, &other));
     world.f->config.namespace = other;
-    watch_publish_reset(&world.hub);
+    watch_publish_epoch(&world.hub);
 }
 
 /* ------------------------------------------------------------------------------------------------ a watcher that notes

@@ -168,6 +168,29 @@ static void a_reset_begins_another_epoch(void **state)
     assert_page(f, &fresh, "");
 }
 
+static void a_copy_gets_an_epoch_of_its_own(void **state)
+{
+    struct fixture *f = *state;
+    put_numbered(f, 0, 3);
+    struct kv_changes_query old = behind(f, 2);
+    OK(kv_begin(f->kv));
+    OK(kv_savepoint(f->kv));
+    OK(kv_epoch_renew(f->kv));
+    kv_savepoint_rollback(f->kv);
+    OK(kv_commit(f->kv));
+    assert_int_equal(kv_epoch(f->kv), old.epoch); /* it was undone */
+    OK(kv_begin(f->kv));
+    OK(kv_epoch_renew(f->kv));
+    OK(kv_commit(f->kv));
+    assert_int_not_equal(kv_epoch(f->kv), old.epoch);
+    assert_lost(f, &old, 1);
+    struct kv_changes_query fresh = behind(f, 2);
+    assert_page(f, &fresh, "put-local k0002");
+    uint64_t epoch = kv_epoch(f->kv);
+    fixture_reopen(f);
+    assert_int_equal(kv_epoch(f->kv), epoch);
+}
+
 static void the_log_keeps_so_many_changes(void **state)
 {
     struct fixture *f = *state;
@@ -273,6 +296,7 @@ int main(void)
         TEST(a_page_looks_at_so_many_rows_and_no_more),
         TEST(what_the_log_does_not_hold_is_lost),
         TEST(a_reset_begins_another_epoch),
+        TEST(a_copy_gets_an_epoch_of_its_own),
         TEST(the_log_keeps_so_many_changes),
         TEST(the_log_forgets_what_is_too_old_but_nothing_earlier),
         TEST(a_clock_that_is_set_takes_no_change_early_and_keeps_none_longer),

@@ -107,6 +107,13 @@ static struct id_text author_of(struct hkv_store *store)
     return author;
 }
 
+static uint64_t epoch_of(struct hkv_store *store)
+{
+    struct hkv_status status;
+    assert_ok(hkv_status(store, &status));
+    return status.position.epoch;
+}
+
 static bool is_unique(struct hkv_store *store)
 {
     struct hkv_status status;
@@ -187,6 +194,7 @@ static void a_copy_takes_a_new_author_and_both_say_so_until_one_stops(void **sta
     assert_string_equal(author_of(nodes->store[0]).text, author.text);
     node_put(nodes->store[1], "again", "1");
     node_await(nodes->store[0], "again", "1");
+    assert_true(epoch_of(nodes->store[0]) != epoch_of(nodes->store[1])); /* positions of one are not the other's */
     await_unique(nodes->store[0], false);
     await_unique(nodes->store[1], false);
     assert_string_equal(author_of(nodes->store[0]).text, author.text); /* seen later: nobody changes */
