@@ -47,7 +47,7 @@
 #define CALLERS_MAX  256
 #define WATCHERS_MAX 1000
 #define FILL_THREADS 2
-#define FILL_AHEAD   4096 /* puts of one thread that wait for their outcome */
+#define FILL_AHEAD   2048 /* puts of one thread that wait for their outcome */
 #define LINE_BYTES   8192
 #define POLL_US      500
 #define QUIET_MS     3600000 /* no session by itself during a measure */
