@@ -377,7 +377,7 @@ visit_author(struct db *db, const struct author_id *author, struct slice prefix,
         return err;
     }
     for (bool found;;) {
-        struct entry_row row;
+        struct entry_row row = {0};
         err = db_row(db, s, &found);
         if (err == HKV_OK && found) err = entries_read(db, s, &row);
         if (err != HKV_OK || !found || !author_id_equal(&row.author, author) || !slice_starts_with(row.key, prefix))

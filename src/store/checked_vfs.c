@@ -115,7 +115,7 @@ static int page_check(struct checked_file *f, const uint8_t page[DB_PAGE_BYTES],
 static int page_read(sqlite3_file *base, uint8_t page[DB_PAGE_BYTES], uint64_t number)
 {
     struct checked_file *f = file_of(base);
-    sqlite3_int64 offset = (sqlite3_int64)((number - 1) * DB_PAGE_BYTES);
+    sqlite3_int64 offset = (sqlite3_int64)(number - 1) * DB_PAGE_BYTES;
     int code = under(base)->pMethods->xRead(under(base), page, DB_PAGE_BYTES, offset);
     if (code == SQLITE_OK) return page_check(f, page, number);
     if (code != SQLITE_IOERR_SHORT_READ) return code;
