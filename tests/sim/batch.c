@@ -181,17 +181,30 @@ static bool fails(const struct sim_options *options)
     return !child_end(&child, status, &result);
 }
 
-/* The smallest number from `from` on that still fails, in steps of one or, above 16, of a quarter. `unset`: the seed
- * chooses, something below `limit`. */
+static void tell_smaller(const struct sim_options *o)
+{
+    char command[256];
+    sim_options_format(o, command, sizeof command);
+    printf("  fails: %s\n", command);
+    (void)fflush(stdout);
+}
+
+/* Halves the distance to `from` as long as it fails. `unset`: the seed chooses, something below `limit`. */
 static bool shrink_knob(struct sim_options *o, uint32_t *value, uint32_t from, uint32_t unset, uint32_t limit)
 {
-    uint32_t before = *value, end = before == unset ? limit : before;
-    for (uint32_t n = from; n < end; n += n < 16 ? 1 : n / 4) {
-        *value = n;
-        if (fails(o)) return true;
+    uint32_t before = *value, end = before == unset ? limit : before, least = end;
+    while (from < least) {
+        uint32_t middle = from + (least - from) / 2;
+        *value = middle;
+        if (fails(o)) {
+            least = middle;
+            tell_smaller(o);
+        } else {
+            from = middle + 1;
+        }
     }
-    *value = before;
-    return false;
+    *value = least < end ? least : before;
+    return least < end;
 }
 
 static bool shrink_faults(struct sim_options *o)
@@ -201,10 +214,12 @@ static bool shrink_faults(struct sim_options *o)
         uint32_t before = o->faults;
         o->faults &= ~(1u << i);
         if (o->faults == before) continue;
-        if (fails(o))
+        if (fails(o)) {
             smaller = true;
-        else
+            tell_smaller(o);
+        } else {
             o->faults = before;
+        }
     }
     return smaller;
 }
@@ -219,15 +234,13 @@ int sim_shrink(const struct sim_options *options)
     }
     bool smaller = true;
     for (int round = 0; smaller && round < SHRINK_ROUNDS; round++) {
-        smaller = shrink_faults(&o);
+        smaller = shrink_knob(&o, &o.operations, 1, 0, OPERATIONS_UNSET);
+        smaller = shrink_knob(&o, &o.fault_count_max, 0, UINT32_MAX, FAULTS_UNSET) || smaller;
         smaller = shrink_knob(&o, &o.nodes, 2, 0, NODES_UNSET) || smaller;
         smaller = shrink_knob(&o, &o.keys, 1, 0, KEYS_UNSET) || smaller;
-        smaller = shrink_knob(&o, &o.operations, 1, 0, OPERATIONS_UNSET) || smaller;
-        smaller = shrink_knob(&o, &o.fault_count_max, 0, UINT32_MAX, FAULTS_UNSET) || smaller;
-        sim_options_format(&o, command, sizeof command);
-        printf("  smaller: %s\n", command);
-        (void)fflush(stdout);
+        smaller = shrink_faults(&o) || smaller;
     }
+    sim_options_format(&o, command, sizeof command);
     struct sim_result result;
     printf("smallest: %s\n", command);
     (void)fflush(stdout);

@@ -144,6 +144,10 @@ bool sim_converged(struct sim_cluster *c, char *why, size_t size)
     struct hkv_status first = {0};
     for (unsigned i = 0; i < c->count; i++) {
         struct hkv_status s;
+        if (c->nodes[i].store == NULL) { /* a crash that was due came only now */
+            (void)snprintf(why, size, "node %u is down", i);
+            return false;
+        }
         if (hkv_status(c->nodes[i].store, &s) != HKV_OK) sim_fail(c, "node %u has no status: %s", i, hkv_last_error());
         if (i == 0) first = s;
         if (s.values_missing + s.values_bad > 0) {

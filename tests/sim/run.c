@@ -33,6 +33,7 @@ static void settle(struct sim_cluster *c)
     uint64_t begun_us = sim_now(&c->queue);
     while (sim_cluster_pass(c, SETTLE_LOOK_US), !sim_converged(c, why, sizeof why)) {
         sim_say(c, "not yet: %s", why);
+        sim_restart_due(c);
         if (sim_now(&c->queue) - begun_us <= SETTLE_MAX_US) continue;
         sim_tell_differences(c);
         sim_fail(c, "not equal after an hour of calm: %s", why);
