@@ -134,7 +134,7 @@ static enum hkv_err collect_children(struct kv *kv, struct slice id, const struc
     TRY(entries_scan(&kv->db, SQL_ENTRY_SCAN, buf_slice(after), &s));
     while (err == HKV_OK && out->len < CHILDREN_BATCH_BYTES) {
         bool found;
-        struct entry_row row;
+        struct entry_row row = {0};
         err = db_row(&kv->db, s, &found);
         if (err == HKV_OK && found) err = entries_read(&kv->db, s, &row);
         if (err == HKV_OK && found) err = entries_id(&child, &row.author, row.key);

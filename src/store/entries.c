@@ -18,7 +18,8 @@ static struct slice author_part(struct slice id)
 
 static struct slice key_part(struct slice id)
 {
-    return id.len < ID_BYTES ? (struct slice){0} : slice_part(id, ID_BYTES, id.len);
+    size_t start = id.len < ID_BYTES ? id.len : ID_BYTES;
+    return slice_part(id, start, id.len);
 }
 
 enum hkv_err entries_id(struct buf *id, const struct author_id *author, struct slice key)

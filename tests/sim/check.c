@@ -227,8 +227,9 @@ static void check_map(struct sim_node *node, const struct sim_entries *entries)
     size_t present = 0;
     for (size_t i = 0; i < entries->count; i++) {
         struct slice name, key = entries->items[i].entry.key;
-        if (!entries->items[i].has_content)
-            sim_fail(c, "node %u counts no missing value, and entry %zu has none", node->index, i);
+        /* Nodes that just started write records about themselves, whose values may still be on their way. */
+        if (!entries->items[i].has_content && sim_model_find(&c->model, &entries->items[i].entry) != NULL)
+            sim_fail(c, "node %u has not the value of entry %zu, which it had", node->index, i);
         if (&entries->items[i] != sim_entries_winner(entries, key) || !is_user_key(key, &name)) continue;
         check_key(node, entries, key, name);
         struct hkv_value value;
