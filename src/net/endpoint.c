@@ -29,6 +29,7 @@ void net_limits_default(struct net_limits *out)
         .keep_alive_ms = 5 * 1000,
         .linger_ms = 1000,
         .key_update_packets = 1 << 20,
+        .key_update_spacing_ms = 1000,
     };
 }
 

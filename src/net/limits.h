@@ -24,18 +24,19 @@
 #define NET_ALPN_BYTES_MAX    255
 
 struct net_limits {
-    uint32_t conns_max;           /* all connections, half-open ones included */
-    uint32_t conns_per_peer_max;  /* accepted connections of one endpoint id */
-    uint32_t half_open_max;       /* incoming handshakes at once */
-    uint32_t half_open_retry;     /* from this many on, an address must prove itself by Retry */
-    uint32_t streams_max;         /* streams the peer may have open on one connection */
-    uint64_t conn_window_bytes;   /* received and not consumed, one connection */
-    uint64_t stream_window_bytes; /* the same, one stream */
-    uint32_t dial_timeout_ms;     /* to an open connection; also how long an incoming handshake may take */
-    uint32_t idle_timeout_ms;     /* silence that ends a connection */
-    uint32_t keep_alive_ms;       /* our own PING after this much silence; 0: none */
-    uint32_t linger_ms;           /* how long a closing endpoint still answers late packets, at most */
-    uint64_t key_update_packets;  /* packets sent under one key; 0: only as the cipher demands */
+    uint32_t conns_max;             /* all connections, half-open ones included */
+    uint32_t conns_per_peer_max;    /* accepted connections of one endpoint id */
+    uint32_t half_open_max;         /* incoming handshakes at once */
+    uint32_t half_open_retry;       /* from this many on, an address must prove itself by Retry */
+    uint32_t streams_max;           /* streams the peer may have open on one connection */
+    uint64_t conn_window_bytes;     /* received and not consumed, one connection */
+    uint64_t stream_window_bytes;   /* the same, one stream */
+    uint32_t dial_timeout_ms;       /* to an open connection; also how long an incoming handshake may take */
+    uint32_t idle_timeout_ms;       /* silence that ends a connection */
+    uint32_t keep_alive_ms;         /* our own PING after this much silence; 0: none */
+    uint32_t linger_ms;             /* how long a closing endpoint still answers late packets, at most */
+    uint64_t key_update_packets;    /* packets sent under one key; 0: only as the cipher demands */
+    uint32_t key_update_spacing_ms; /* of our updates, after the last one of either side */
 };
 
 void net_limits_default(struct net_limits *out);

@@ -202,6 +202,7 @@ static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret
 {
     struct quic_conn *c = user;
     c->ep->stats.key_updates++;
+    c->keys_ready = net_now();
     return ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx_ctx, rx_iv, tx_ctx, tx_iv, rx_now, tx_now,
                                        secret_len, user);
 }

@@ -108,6 +108,7 @@ static void keys_are_updated_under_way(void **state)
     struct through t;
     rig_init(&t.rig);
     t.rig.limits.key_update_packets = 150;
+    t.rig.limits.key_update_spacing_ms = 0;
     through_connect(&t);
     struct net_endpoint_stats stats[2] = {{0}};
     for (int round = 0; round < 500 && (stats[0].key_updates < 6 || stats[1].key_updates < 6); round++) {
