@@ -273,11 +273,17 @@ static void quic_conn_late_packet(struct quic_conn *c)
     quic_conn_send(c, &c->close_local, &c->remote, c->close_packet, c->close_packet_len, c->close_packet_len);
 }
 
+/* ngtcp2 may have thrown away the packet that asked, after decrypting it: a repeated number, the wrong key phase. Then
+ * it still points into what the stream has sent, and must be told to let go. Where it knows already this does nothing.
+ */
 static void quic_conn_report_stops(struct quic_conn *c)
 {
     for (size_t i = 0; i < c->stops.count && !c->close_wanted && !c->fatal; i++) {
-        struct quic_stream *s = quic_stream_find(c, c->stops.items[i].stream_id);
-        if (s) quic_stream_peer_stopped(s, c->stops.items[i].code);
+        const struct frames_stop *stop = &c->stops.items[i];
+        struct quic_stream *s = quic_stream_find(c, stop->stream_id);
+        if (!s) continue;
+        c->fatal = ngtcp2_conn_shutdown_stream_write(c->ng, 0, s->id, stop->code);
+        if (!c->fatal) quic_stream_peer_stopped(s, stop->code);
     }
     c->stops.count = 0;
 }

@@ -286,7 +286,7 @@ void quic_stream_peer_stopped(struct quic_stream *s, uint64_t code)
     if (s->send_over || s->finished_told || (s->fin_acked && s->queued == 0)) return;
     s->send_over = true;
     stream_leave_send_queue(s);
-    stream_drop_unsent(s); /* ngtcp2 has dropped its references when it took the frame */
+    stream_drop_unsent(s); /* ngtcp2 has let go of it: see quic_conn_report_stops() */
     if (s->events) s->events->stopped(&s->base, code);
 }
 
