@@ -483,10 +483,8 @@ static void quic_conn_end(struct quic_conn *c, uint64_t now)
         c->events = NULL;
         events->closed(&c->base, end.err, end.code, end.why);
     }
-    if (linger)
-        deadlines_set(&ep->deadlines, &c->deadline, now + time);
-    else
-        quic_conn_free(c);
+    /* Also without lingering it goes by the timer: the owner may have marked it in a callback of this very flush. */
+    deadlines_set(&ep->deadlines, &c->deadline, linger ? now + time : now);
 }
 
 /* ---- the turn of the loop ---- */

@@ -5,6 +5,12 @@
 
 #include "crypto/ed25519.h"
 
+static void act(struct rig_conn *rc, enum rig_callback in)
+{
+    struct rig_behaviour *b = &rc->node->behaviour;
+    if (b->act_in == in) b->act(rc);
+}
+
 /* ---- streams ---- */
 
 uint8_t rig_pattern(uint64_t at)
@@ -28,11 +34,13 @@ static void on_data(struct transport_stream *stream, struct slice bytes, bool fi
         s->unconsumed += bytes.len;
     else
         transport_stream_consumed(stream, bytes.len);
-    if (!b->echo) return;
-    struct buf copy = {0};
-    assert_int_equal(buf_append_slice(&copy, bytes), HKV_OK);
-    if (copy.len) assert_int_equal(transport_stream_write(stream, &copy), HKV_OK);
-    if (fin) transport_stream_finish(stream);
+    if (b->echo) {
+        struct buf copy = {0};
+        assert_int_equal(buf_append_slice(&copy, bytes), HKV_OK);
+        if (copy.len) assert_int_equal(transport_stream_write(stream, &copy), HKV_OK);
+        if (fin) transport_stream_finish(stream);
+    }
+    act(s->conn, RIG_DATA);
 }
 
 static void on_writable(struct transport_stream *stream)
@@ -41,6 +49,7 @@ static void on_writable(struct transport_stream *stream)
     s->writable_count++;
     assert_true(transport_stream_queued(stream) <= TRANSPORT_WRITABLE_BYTES);
     if (s->write_goal) rig_pump(s);
+    act(s->conn, RIG_WRITABLE);
 }
 
 static void on_finished(struct transport_stream *stream)
@@ -49,6 +58,7 @@ static void on_finished(struct transport_stream *stream)
     assert_false(s->finished);
     assert_int_equal(transport_stream_queued(stream), 0);
     s->finished = true;
+    act(s->conn, RIG_FINISHED);
 }
 
 static void on_reset(struct transport_stream *stream, uint64_t code)
@@ -56,6 +66,7 @@ static void on_reset(struct transport_stream *stream, uint64_t code)
     struct rig_stream *s = transport_stream_user(stream);
     s->was_reset = true;
     s->reset_code = code;
+    act(s->conn, RIG_RESET);
 }
 
 static void on_stopped(struct transport_stream *stream, uint64_t code)
@@ -63,6 +74,7 @@ static void on_stopped(struct transport_stream *stream, uint64_t code)
     struct rig_stream *s = transport_stream_user(stream);
     s->was_stopped = true;
     s->stop_code = code;
+    act(s->conn, RIG_STOPPED);
 }
 
 static void on_stream_closed(struct transport_stream *stream)
@@ -72,6 +84,7 @@ static void on_stream_closed(struct transport_stream *stream)
     s->closed = true;
     s->stream = NULL;
     s->conn->closed_streams++;
+    act(s->conn, RIG_STREAM_CLOSED);
 }
 
 static const struct transport_stream_events stream_events = {
@@ -130,6 +143,7 @@ static void on_opened(struct transport_conn *conn)
     assert_false(rc->opened);
     rc->opened = true;
     rc->peer = *transport_conn_peer(conn);
+    act(rc, RIG_OPENED);
 }
 
 static bool on_stream(struct transport_conn *conn, struct transport_stream *stream)
@@ -139,6 +153,7 @@ static bool on_stream(struct transport_conn *conn, struct transport_stream *stre
     struct rig_stream *s = stream_slot(rc);
     s->stream = stream;
     transport_stream_set(stream, &stream_events, s);
+    act(rc, RIG_STREAM);
     return true;
 }
 
@@ -152,6 +167,7 @@ static void on_closed(struct transport_conn *conn, enum hkv_err err, uint64_t co
     rc->err = err;
     rc->code = code;
     snprintf(rc->why, sizeof rc->why, "%s", why);
+    act(rc, RIG_CLOSED);
 }
 
 static const struct transport_conn_events conn_events = {.opened = on_opened, .stream = on_stream, .closed = on_closed};
@@ -259,7 +275,7 @@ void rig_open_alpns(struct rig *rig, size_t index, const char *const *alpns, siz
     if (rig->wildcard) memset(config.bind_v4.ip, 0, sizeof config.bind_v4.ip);
     enum hkv_err err = net_endpoint_open(&config, &node->ep);
     if (err != HKV_OK) fail_msg("net_endpoint_open: %s", error_last());
-    node->closed = false;
+    node->closing = node->closed = false;
 }
 
 void rig_open(struct rig *rig, size_t index)
@@ -275,9 +291,15 @@ static void on_endpoint_closed(void *user)
     node->ep = NULL;
 }
 
+void rig_close_begin(struct rig_node *node)
+{
+    node->closing = true;
+    net_endpoint_close(node->ep, on_endpoint_closed, node);
+}
+
 void rig_close_node(struct rig_node *node)
 {
-    net_endpoint_close(node->ep, on_endpoint_closed, node);
+    rig_close_begin(node);
     rig_until(node->rig, node->closed);
 }
 
@@ -322,7 +344,7 @@ void rig_fini(struct rig *rig)
 {
     size_t count = sizeof rig->nodes / sizeof rig->nodes[0];
     for (size_t i = 0; i < count; i++)
-        if (rig->nodes[i].ep) net_endpoint_close(rig->nodes[i].ep, on_endpoint_closed, &rig->nodes[i]);
+        if (rig->nodes[i].ep && !rig->nodes[i].closing) rig_close_begin(&rig->nodes[i]);
     for (size_t i = 0; i < count; i++) rig_until(rig, rig->nodes[i].ep == NULL);
     for (size_t i = 0; i < count; i++) node_free_records(&rig->nodes[i]);
     uv_close((uv_handle_t *)&rig->deadline, NULL);

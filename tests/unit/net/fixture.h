@@ -52,8 +52,24 @@ struct rig_conn {
     size_t fin_streams;
 };
 
+/* Callbacks of connections and streams. */
+enum rig_callback {
+    RIG_NONE,
+    RIG_OPENED,
+    RIG_STREAM,
+    RIG_DATA,
+    RIG_WRITABLE,
+    RIG_FINISHED,
+    RIG_RESET,
+    RIG_STOPPED,
+    RIG_STREAM_CLOSED,
+    RIG_CLOSED,
+};
+
 /* How a node treats what comes in. */
 struct rig_behaviour {
+    enum rig_callback act_in; /* which callback calls `act`, after it has done the rest */
+    void (*act)(struct rig_conn *conn);
     bool refuse_peers;   /* admit says no */
     bool refuse_conns;   /* accepted says no */
     bool refuse_streams; /* stream says no */
@@ -70,6 +86,7 @@ struct rig_node {
     struct rig_conn *conns[RIG_CONNS_MAX];
     size_t conn_count;
     unsigned admit_calls;
+    bool closing;
     bool closed;
 };
 
@@ -91,6 +108,7 @@ void rig_fini(struct rig *rig);
 void rig_open(struct rig *rig, size_t index);
 void rig_open_alpns(struct rig *rig, size_t index, const char *const *alpns, size_t alpn_count);
 void rig_close_node(struct rig_node *node);
+void rig_close_begin(struct rig_node *node); /* without waiting for its end */
 
 struct socket_address rig_address(const struct rig_node *node);
 struct socket_address rig_loopback(bool ipv6, uint16_t port);
