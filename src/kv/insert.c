@@ -46,6 +46,7 @@ static int64_t take_refs(struct kv_op *op, uint64_t value)
 /* A value that is not present is removed, or becomes present. */
 static enum hkv_err leave_state(struct kv *kv, const struct value_row *old)
 {
+    TRY(kv_wanted_forget(kv, old->id));
     if (old->state == VALUE_MISSING) kv->counters.missing--;
     if (old->state == VALUE_TOO_LARGE) kv->counters.too_large--;
     if (old->state != VALUE_BAD) return HKV_OK;

@@ -130,13 +130,18 @@ struct kv_readers {
 /* ------------------------------------------------------------------------------------------------------------ the map
  */
 
+/* What this transaction did with a value: handed it out, so that nobody has it yet when that is taken back; or ended
+ * it, so that its holder reports again then. */
+struct kv_wanted_undo {
+    uint64_t id;
+    bool was_taken;
+};
+
 struct kv_wanted_state {
     uint64_t *taken; /* sorted value numbers */
     size_t taken_count, taken_cap;
-    uint64_t *fresh; /* handed out in this transaction, in order; nobody has them yet when it is taken back */
-    size_t fresh_count, fresh_cap;
-    uint64_t *ended; /* that arrived or failed in this transaction, in order; still out when it is taken back */
-    size_t ended_count, ended_cap;
+    struct kv_wanted_undo *undo; /* in order */
+    size_t undo_count, undo_cap;
     uint64_t from_next_us, from_id; /* everything up to here is taken */
     uint64_t wake_us;               /* values tried before this moment are due; 0: none */
     uint64_t wake_next_us, wake_id; /* how far that went */
@@ -210,7 +215,7 @@ struct kv {
     struct kv_counters counters_committed;
     struct kv_counters counters_saved;
     size_t spans_saved, parties_saved, changes_saved, files_saved, doomed_saved, settled_saved;
-    size_t fresh_saved, ended_saved;
+    size_t wanted_saved;
     struct kv_ages ages;
     struct kv_ages ages_committed;
     uint64_t next_epoch, next_epoch_saved; /* 0: none */
@@ -461,12 +466,11 @@ void kv_wanted_fini(struct kv *kv);
 /* Sorts missing values anew when the limit on values is not that of the last start. Its own transaction. */
 HKV_CHECK enum hkv_err kv_wanted_settle_limit(struct kv *kv);
 void kv_wanted_committed(struct kv *kv);
-/* Takes back what was handed out behind the first `fresh_count` in this transaction, and that anything behind the first
- * `ended_count` came to an end. */
-void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count, size_t ended_count);
+/* Takes back what this transaction handed out and ended, but for the first `undo_count` of these. */
+void kv_wanted_rolled_back(struct kv *kv, size_t undo_count);
 /* A missing value may be due before what was looked at already. */
 void kv_wanted_noticed(struct kv *kv, uint64_t next_try_us);
-/* The value is wanted no more. Errors: HKV_E_NOMEM. */
+/* The value is wanted no more, whoever has it to fetch. Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err kv_wanted_forget(struct kv *kv, uint64_t id);
 /* A received entry points to the missing value op->value: one more provider, maybe a shorter length. */
 HKV_CHECK enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const struct docs_origin *origin);

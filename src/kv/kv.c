@@ -441,7 +441,7 @@ static void take_back(struct kv *kv)
     kv->change_count = 0;
     kv_files_undo(kv, 0, 0);
     kv->suspects.settled = 0;
-    kv_wanted_rolled_back(kv, 0, 0);
+    kv_wanted_rolled_back(kv, 0);
 }
 
 void kv_rollback(struct kv *kv)
@@ -506,8 +506,7 @@ enum hkv_err kv_savepoint(struct kv *kv)
     kv->files_saved = kv->stored_file_count;
     kv->doomed_saved = kv->doomed_file_count;
     kv->settled_saved = kv->suspects.settled;
-    kv->fresh_saved = kv->wanted.fresh_count;
-    kv->ended_saved = kv->wanted.ended_count;
+    kv->wanted_saved = kv->wanted.undo_count;
     return run(kv, SQL_SAVEPOINT);
 }
 
@@ -533,7 +532,7 @@ void kv_savepoint_rollback(struct kv *kv)
     kv->change_count = kv->changes_saved;
     kv_files_undo(kv, kv->files_saved, kv->doomed_saved);
     kv->suspects.settled = kv->settled_saved;
-    kv_wanted_rolled_back(kv, kv->fresh_saved, kv->ended_saved);
+    kv_wanted_rolled_back(kv, kv->wanted_saved);
 }
 
 void kv_take_changes(struct kv *kv, struct kv_changes *out)

@@ -221,7 +221,10 @@ static enum hkv_err mend_refs_of(struct rebuild *r, uint64_t id, int64_t refs, i
     bool right = refs == stored && freed == (refs == 0);
     if (value_is_constant(id) || (right && (refs > 0 || state == VALUE_PRESENT))) return HKV_OK;
     r->references++;
-    if (refs == 0 && state != VALUE_PRESENT) return values_remove(&kv->db, id);
+    if (refs == 0 && state != VALUE_PRESENT) {
+        TRY(kv_wanted_forget(kv, id));
+        return values_remove(&kv->db, id);
+    }
     if (refs == 0) kv->freed_due_us = 0;
     return values_set_refs(&kv->db, id, refs, kv->steady_us);
 }

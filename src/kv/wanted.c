@@ -32,14 +32,30 @@ static bool is_taken(const struct kv_wanted_state *w, uint64_t id)
     return at < w->taken_count && w->taken[at] == id;
 }
 
-static enum hkv_err reserve(uint64_t **ids, size_t count, size_t *cap)
+/* A list of `cap` items with room for one more than `count`. NULL: no memory, and the list is as it was. */
+static void *with_room(void *list, size_t item_bytes, size_t count, size_t *cap)
 {
-    if (count < *cap) return HKV_OK;
+    if (count < *cap) return list;
     size_t more = *cap ? *cap * 2 : 64;
-    uint64_t *grown = realloc(*ids, more * sizeof *grown);
-    if (!grown) return error_set(HKV_E_NOMEM, "list of values being fetched");
-    *ids = grown;
-    *cap = more;
+    void *grown = realloc(list, more * item_bytes);
+    if (grown) *cap = more;
+    return grown;
+}
+
+static enum hkv_err reserve_taken(struct kv_wanted_state *w)
+{
+    uint64_t *taken = with_room(w->taken, sizeof *taken, w->taken_count, &w->taken_cap);
+    if (!taken) return error_set(HKV_E_NOMEM, "list of values being fetched");
+    w->taken = taken;
+    return HKV_OK;
+}
+
+static enum hkv_err note_undo(struct kv_wanted_state *w, uint64_t id, bool was_taken)
+{
+    struct kv_wanted_undo *undo = with_room(w->undo, sizeof *undo, w->undo_count, &w->undo_cap);
+    if (!undo) return error_set(HKV_E_NOMEM, "list of values being fetched");
+    w->undo = undo;
+    w->undo[w->undo_count++] = (struct kv_wanted_undo){id, was_taken};
     return HKV_OK;
 }
 
@@ -55,9 +71,8 @@ static void insert_taken(struct kv_wanted_state *w, uint64_t id)
 
 static enum hkv_err take(struct kv_wanted_state *w, uint64_t id)
 {
-    TRY(reserve(&w->taken, w->taken_count, &w->taken_cap));
-    TRY(reserve(&w->fresh, w->fresh_count, &w->fresh_cap));
-    w->fresh[w->fresh_count++] = id;
+    TRY(reserve_taken(w));
+    TRY(note_undo(w, id, false));
     insert_taken(w, id);
     return HKV_OK;
 }
@@ -74,8 +89,7 @@ static void untake(struct kv_wanted_state *w, uint64_t id)
 static enum hkv_err end(struct kv_wanted_state *w, uint64_t id)
 {
     if (!is_taken(w, id)) return HKV_OK;
-    TRY(reserve(&w->ended, w->ended_count, &w->ended_cap));
-    w->ended[w->ended_count++] = id;
+    TRY(note_undo(w, id, true));
     untake(w, id);
     return HKV_OK;
 }
@@ -99,14 +113,20 @@ enum hkv_err kv_wanted_forget(struct kv *kv, uint64_t id)
 
 void kv_wanted_committed(struct kv *kv)
 {
-    kv->wanted.fresh_count = kv->wanted.ended_count = 0;
+    kv->wanted.undo_count = 0;
 }
 
-void kv_wanted_rolled_back(struct kv *kv, size_t fresh_count, size_t ended_count)
+/* Backwards, so that each finds the list as it left it, and room where it took something out. */
+void kv_wanted_rolled_back(struct kv *kv, size_t undo_count)
 {
     struct kv_wanted_state *w = &kv->wanted;
-    while (w->fresh_count > fresh_count) untake(w, w->fresh[--w->fresh_count]);
-    while (w->ended_count > ended_count) insert_taken(w, w->ended[--w->ended_count]);
+    while (w->undo_count > undo_count) {
+        const struct kv_wanted_undo *undo = &w->undo[--w->undo_count];
+        if (undo->was_taken)
+            insert_taken(w, undo->id);
+        else
+            untake(w, undo->id);
+    }
     look_again_from(w, 0);
 }
 
@@ -170,8 +190,7 @@ enum hkv_err kv_wanted_settle_limit(struct kv *kv)
 void kv_wanted_fini(struct kv *kv)
 {
     free(kv->wanted.taken);
-    free(kv->wanted.fresh);
-    free(kv->wanted.ended);
+    free(kv->wanted.undo);
 }
 
 static bool ids_contain(const struct endpoint_id *ids, size_t count, const struct endpoint_id *id)
@@ -342,7 +361,6 @@ enum hkv_err kv_value_arrived(struct kv *kv, const struct hash *hash, struct sli
     if (!found || op.value.state == VALUE_PRESENT) return HKV_OK;
     if (!kv_budget_allows(kv, content.len, KV_ROOM_REPLACE)) return kv_budget_refusal(kv);
     kv_budget_take(kv, content.len);
-    TRY(end(&kv->wanted, op.value.id));
     enum hkv_err err = fill(&op, content, file);
     kv_op_fini(&op);
     return err;

@@ -1,7 +1,10 @@
 /* Missing values: who is asked, when, and what a restart changes. */
 #include "fixture/kv_store.h"
 
+#include <stdio.h>
+
 #include "crypto/blake3.h"
+#include "kv/internal.h"
 
 #define T          FIXTURE_NOW_US
 #define S          ((uint64_t)1000000)
@@ -115,6 +118,61 @@ static void what_failed_or_arrived_in_a_lost_transaction_is_still_out(void **sta
     f->wall_us += 3600000000;
     assert_int_equal(take(f, w, 4, &next_us), 1);
     assert_memory_equal(&w[0].hash, &a, sizeof a);
+}
+
+static void suspect(struct fixture *f, const struct hash *hash)
+{
+    size_t count;
+    kv_value_bad(f->kv, hash);
+    OK(kv_begin(f->kv));
+    OK(kv_quarantine(f->kv, &count));
+    OK(kv_commit(f->kv));
+    assert_int_equal(count, 1);
+}
+
+/* Else the list of what is being fetched would fill up, and nothing would be fetched before the next start. */
+static void values_that_are_overwritten_while_they_are_fetched_take_no_room(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    char content[16];
+    for (uint64_t i = 0; i < KV_TAKEN_MAX + 1; i++) {
+        (void)snprintf(content, sizeof content, "%d", (int)i);
+        struct hash hash = receive_from(f, &peers[0], true, "a", T + i, content, strlen(content));
+        assert_int_equal(take(f, w, 4, &next_us), 1);
+        assert_memory_equal(&w[0].hash, &hash, sizeof hash);
+    }
+}
+
+static void a_value_that_was_written_here_while_it_was_fetched_is_fetched_when_it_goes_bad(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    struct hash hash = want(f, "a", "content");
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    OK(fixture_put(f, "b", "content"));
+    fixture_arrive(f, "content"); /* too late */
+    suspect(f, &hash);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &hash, sizeof hash);
+}
+
+static void what_a_lost_transaction_handed_out_and_ended_is_handed_out_again(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_wanted w[4];
+    uint64_t next_us;
+    size_t count;
+    struct hash hash = want(f, "a", "content");
+    OK(kv_begin(f->kv));
+    OK(kv_wanted_take(f->kv, f->wall_us, 4, w, &count, &next_us));
+    assert_int_equal(count, 1);
+    OK(kv_value_arrived(f->kv, &hash, slice_of_text("content"), NULL));
+    kv_rollback(f->kv);
+    assert_int_equal(take(f, w, 4, &next_us), 1);
+    assert_memory_equal(&w[0].hash, &hash, sizeof hash);
 }
 
 static void they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked(void **state)
@@ -338,6 +396,9 @@ int main(void)
         TEST(a_missing_value_is_handed_out_once_with_its_provider),
         TEST(what_a_lost_transaction_handed_out_is_handed_out_again),
         TEST(what_failed_or_arrived_in_a_lost_transaction_is_still_out),
+        TEST(values_that_are_overwritten_while_they_are_fetched_take_no_room),
+        TEST(a_value_that_was_written_here_while_it_was_fetched_is_fetched_when_it_goes_bad),
+        TEST(what_a_lost_transaction_handed_out_and_ended_is_handed_out_again),
         TEST(they_come_in_the_order_of_their_entries_and_at_most_as_many_as_asked),
         TEST(failures_back_off_from_one_second_to_five_minutes),
         TEST(a_failure_on_a_clock_that_stepped_back_is_tried_again),
