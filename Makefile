@@ -57,10 +57,12 @@ interop: test-setup
 	tests/interop/run
 
 bench: test-setup
+	scripts/setup bench
 	@$(MAKE) --no-print-directory build
 	tests/bench/run
 
 soak: test-setup
+	scripts/setup soak
 	@$(MAKE) --no-print-directory build
 	scripts/soak
 
