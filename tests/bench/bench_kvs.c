@@ -4,8 +4,8 @@
  *   bench_kvs fill FOLDER COUNT                      puts that survive the process only, from two threads; then closes
  *   bench_kvs shuffled FOLDER COUNT                  the same with the keys in random order
  *   bench_kvs puts FOLDER COUNT CALLERS              durable puts
- *   bench_kvs gets FOLDER COUNT KEYS                 of random ones of the first KEYS keys that `fill` wrote; one
- * caller bench_kvs rpc SOCKET COUNT KEYS                  the same through a daemon's socket, as newline JSON-RPC
+ *   bench_kvs gets FOLDER COUNT KEYS                 random ones of the first KEYS keys that `fill` wrote
+ *   bench_kvs rpc SOCKET COUNT KEYS                  the same through a daemon's socket, as newline JSON-RPC
  *   bench_kvs start FOLDER KEYS                      from hkv_open to the first value
  *   bench_kvs memory FOLDER COUNT KEYS               what the process takes after COUNT gets, without SQLite's memory
  *   bench_kvs peer FOLDER                            a peer that obeys lines on its standard input:
@@ -15,8 +15,7 @@
  *       forget ENDPOINT                no session with it begins by itself from now on, not even after a restart
  *       quiet                          waits until no connection is left
  *       report                         only the answer that every line gets
- *   bench_kvs watch FOLDER EVENTS WATCHERS           EVENTS of a filled store to all watchers together: from the change
- * log, and live ones from memory
+ *   bench_kvs watch FOLDER EVENTS WATCHERS           EVENTS to all watchers together, from the log and from memory
  *   bench_kvs watch_rpc SOCKET EVENTS                keys that `fill` wrote, listed by kv.watch of a daemon
  *   bench_kvs blake3 BYTES COUNT                     hashes of that many bytes
  *
@@ -506,8 +505,6 @@ static void peer(const char *folder)
     hkv_close(store);
 }
 
-/* ------------------------------------------------------------------------------------------------ hashing */
-
 /* ------------------------------------------------------------------------------------------------ watches */
 
 /* What all watchers together have still to be told; counted on the store's one callback thread. */
@@ -616,6 +613,8 @@ static void watch_rpc(const char *path, size_t events)
     printf("{\"per_second\": %.1f}\n", (double)events / (now_s() - began));
     (void)close(fd);
 }
+
+/* ------------------------------------------------------------------------------------------------ hashing */
 
 static void blake3(size_t bytes, size_t count)
 {
