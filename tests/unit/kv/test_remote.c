@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kv/internal.h"
+
 #define T          FIXTURE_NOW_US
 #define S          ((uint64_t)1000000)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -399,6 +401,57 @@ static void a_budget_refuses_remote_entries_first_and_deletes_last(void **state)
     fixture_check(f);
 }
 
+/* ------------------------------------------------------------------------------------------- values in demand */
+
+/* In one transaction, of `count` values: each is handed out, and what `end` does is the end of the demand for it. */
+static void hand_out(struct fixture *f, unsigned count, void (*end)(struct fixture *f, const struct entry *e))
+{
+    struct docs_replica *r = kv_docs(f->kv);
+    struct docs_origin origin = {.peer = {{7}}, .provides_content = true};
+    OK(kv_begin(f->kv));
+    for (unsigned i = 0; i < count; i++) {
+        struct kv_wanted wanted;
+        enum docs_insert out;
+        size_t taken;
+        uint64_t next_us;
+        struct entry e = fixture_entry(f, 'x', fixture_key("k"), T + 2 * i, slice_of(&i, sizeof i));
+        OK(r->ops->insert(r, &e, &origin, &out, NULL, NULL));
+        assert_int_equal(out, DOCS_INSERTED);
+        OK(kv_wanted_take(f->kv, f->wall_us, 1, &wanted, &taken, &next_us));
+        assert_int_equal(taken, 1);
+        assert_memory_equal(&wanted.hash, &e.record.hash, sizeof e.record.hash);
+        end(f, &e);
+    }
+    OK(kv_commit(f->kv));
+}
+
+static void leave_to_the_next_entry(struct fixture *f, const struct entry *e)
+{
+    (void)f;
+    (void)e;
+}
+
+static void fill_locally(struct fixture *f, const struct entry *e)
+{
+    unsigned i = (unsigned)(e->record.stamp_us - T) / 2;
+    struct kv_write w = {.entry = *e, .content = slice_of(&i, sizeof i)};
+    w.entry.author = f->self.author;
+    w.entry.record.stamp_us++;
+    OK(kv_write(f->kv, &w, &f->self));
+}
+
+static void values_that_are_overwritten_while_they_are_fetched_hold_up_no_others(void **state)
+{
+    hand_out(*state, KV_TAKEN_MAX + 1, leave_to_the_next_entry);
+    fixture_check(*state);
+}
+
+static void values_that_are_written_here_while_they_are_fetched_hold_up_no_others(void **state)
+{
+    hand_out(*state, KV_TAKEN_MAX + 1, fill_locally);
+    fixture_check(*state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -415,6 +468,8 @@ int main(void)
         TEST(refused_entries_are_listed_by_author_and_peer),
         TEST(pieces_are_told_alike_by_scan_summary_and_selection),
         TEST(a_budget_refuses_remote_entries_first_and_deletes_last),
+        TEST(values_that_are_overwritten_while_they_are_fetched_hold_up_no_others),
+        TEST(values_that_are_written_here_while_they_are_fetched_hold_up_no_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
