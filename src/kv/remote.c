@@ -122,6 +122,13 @@ static enum hkv_err find_dominating(struct kv *kv, const struct entry *e, struct
     return HKV_OK;
 }
 
+/* A value that is too long is never fetched; its entry is a row like any other. */
+static bool has_room(struct kv *kv, const struct record *record)
+{
+    uint64_t value_bytes = record->length_bytes <= kv->config.max_value_bytes ? record->length_bytes : 0;
+    return kv_budget_allows(kv, KV_ROW_BYTES + value_bytes, KV_ROOM_NEW);
+}
+
 /* What would become of a received entry. Sets kv->id. `*has_old`: `old` is the row of the same id. */
 static enum hkv_err judge(struct kv *kv, const struct entry *e, enum docs_insert *out, struct entry_row *old,
                           bool *has_old, struct entry_row *parent, size_t *parent_len)
@@ -146,7 +153,7 @@ static enum hkv_err judge(struct kv *kv, const struct entry *e, enum docs_insert
     if (dominated)
         *out = DOCS_DOMINATED;
     else
-        *out = kv_budget_allows(kv, KV_ROW_BYTES + e->record.length_bytes, KV_ROOM_NEW) ? DOCS_INSERTED : DOCS_REFUSED;
+        *out = has_room(kv, &e->record) ? DOCS_INSERTED : DOCS_REFUSED;
     return HKV_OK;
 }
 

@@ -234,6 +234,24 @@ static void a_stored_entrys_value_is_taken_up_to_the_budget_and_no_further(void 
     fixture_check(w->f);
 }
 
+static void a_value_too_large_to_be_fetched_takes_no_room(void **state)
+{
+    struct world *w = *state;
+    struct kv_counts counts;
+    open_with(w, BUDGET_BYTES);
+    struct entry e = remote(w, "remote");
+    e.record.length_bytes = 1000 * BUDGET_BYTES;
+    assert_int_equal(fixture_receive(w->f, &e), DOCS_INSERTED);
+    e.record.stamp_us++;
+    e.record.length_bytes = BUDGET_BYTES; /* this one would be fetched */
+    w->f->config.max_value_bytes = BUDGET_BYTES;
+    fixture_reopen(w->f);
+    assert_int_equal(fixture_receive(w->f, &e), DOCS_REFUSED);
+    kv_counts(w->f->kv, &counts);
+    assert_int_equal(counts.values_too_large, 1);
+    fixture_check(w->f);
+}
+
 /* --------------------------------------------------------------------------------------------------------- full disks
  */
 
@@ -361,6 +379,7 @@ int main(void)
         TEST(what_is_on_the_disk_stays_near_the_budget),
         TEST(a_value_file_counts_while_it_is_written),
         TEST(a_stored_entrys_value_is_taken_up_to_the_budget_and_no_further),
+        TEST(a_value_too_large_to_be_fetched_takes_no_room),
         TEST(a_full_disk_shows_and_ends_by_itself_when_there_is_room),
         TEST(value_files_that_fail_leave_nothing_behind_and_show),
         TEST(a_disk_that_stays_full_is_logged_now_and_then),
