@@ -32,6 +32,7 @@
 #define KV_CHECKPOINT_PAGES   4096
 #define KV_MAINTAIN_FREED_MAX 512  /* values removed in one call of kv_maintain */
 #define KV_MAINTAIN_NAMES_MAX 128  /* file names looked at in one call */
+#define KV_VALUE_NUMBERS_LOST 4096 /* numbers behind the newest value that files of the last run may have taken */
 #define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
 #define KV_TAKEN_MAX          4096 /* missing values handed out at once */
 #define KV_SUSPECTS_MAX       256  /* reports of bad values that wait for the replica thread */

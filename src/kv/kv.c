@@ -212,7 +212,7 @@ static enum hkv_err load_next_value(struct kv *kv)
     bool found;
     TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
     TRY(db_row(&kv->db, s, &found));
-    atomic_store(&kv->next_value, db_column_u64(s, 0) + 1);
+    atomic_store(&kv->next_value, db_column_u64(s, 0) + 1 + KV_VALUE_NUMBERS_LOST);
     sqlite3_reset(s);
     return HKV_OK;
 }

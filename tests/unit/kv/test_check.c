@@ -8,6 +8,7 @@
 
 #include "crypto/blake3.h"
 #include "kv/check.h"
+#include "kv/internal.h"
 
 #define T          FIXTURE_NOW_US
 #define LARGE      3000000 /* bytes: a file of several steps */
@@ -124,7 +125,6 @@ static const uint8_t *large(void)
 
 static void put_large(struct fixture *f, const char *key, char path[512])
 {
-    char text[65];
     struct buf outboard = {0};
     struct kv_write w = {0};
     struct slice content = slice_of(large(), LARGE);
@@ -138,13 +138,8 @@ static void put_large(struct fixture *f, const char *key, char path[512])
     OK(kv_begin(f->kv));
     OK(kv_write(f->kv, &w, &f->self));
     OK(kv_commit(f->kv));
+    snprintf(path, 512, "%s/blobs/%s", f->dir, w.file->name);
     kv_file_free(w.file);
-    for (int i = 0; i < 32; i++) snprintf(text + 2 * i, 3, "%02x", w.entry.record.hash.bytes[i]);
-    for (int number = 0; number < 100; number++) {
-        snprintf(path, 512, "%s/blobs/%s-%d", f->dir, text, number);
-        if (access(path, F_OK) == 0) return;
-    }
-    fail();
 }
 
 static void flip(const char *path, off_t at)

@@ -240,6 +240,42 @@ static void a_log_that_a_reader_needs_stays_until_later(void **state)
     fixture_check(f);
 }
 
+/* ------------------------------------------------------------------------------------------------------ orphans */
+
+static void file_path(const struct fixture *f, const struct kv_file *file, char out[512])
+{
+    (void)snprintf(out, 512, "%s/blobs/%s", f->dir, file->name);
+}
+
+/* A file as a crash leaves it between its sealing and the transaction that would have referred to it. */
+static void leave_orphan(struct fixture *f, char path[512])
+{
+    char beside[600];
+    struct kv_file *file;
+    OK(fixture_file(f, slice_of_text("sealed before the crash"), &file));
+    file_path(f, file, path);
+    (void)snprintf(beside, sizeof beside, "%s.kept", path);
+    assert_int_equal(link(path, beside), 0);
+    kv_file_free(file);
+    assert_int_equal(rename(beside, path), 0);
+}
+
+static void a_file_sealed_just_before_a_crash_goes_after_the_next_start(void **state)
+{
+    struct fixture *f = *state;
+    char orphan[512], sealed[512];
+    struct kv_file *file;
+    OK(fixture_put(f, "k", "v"));
+    leave_orphan(f, orphan);
+    fixture_reopen(f);
+    OK(fixture_file(f, slice_of_text("sealed after the start"), &file));
+    file_path(f, file, sealed);
+    while (kv_maintain(f->kv)) continue;
+    assert_int_not_equal(access(orphan, F_OK), 0);
+    assert_int_equal(access(sealed, F_OK), 0);
+    kv_file_free(file);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -250,6 +286,7 @@ int main(void)
         TEST(a_write_is_seen_within_its_transaction_and_by_readers_after_it),
         TEST(a_quiet_store_has_a_short_log),
         TEST(a_log_that_a_reader_needs_stays_until_later),
+        TEST(a_file_sealed_just_before_a_crash_goes_after_the_next_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
