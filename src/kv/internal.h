@@ -218,7 +218,7 @@ struct kv {
     size_t spans_saved, parties_saved, changes_saved, files_saved, doomed_saved, settled_saved;
     size_t wanted_saved;
     struct kv_ages ages;
-    struct kv_ages ages_committed;
+    struct kv_ages ages_committed, ages_saved;
     uint64_t next_epoch, next_epoch_saved; /* 0: none */
     struct kv_change *changes;
     size_t change_count, change_cap;

@@ -499,6 +499,7 @@ enum hkv_err kv_commit(struct kv *kv)
 enum hkv_err kv_savepoint(struct kv *kv)
 {
     kv->counters_saved = kv->counters;
+    kv->ages_saved = kv->ages;
     kv->next_epoch_saved = kv->next_epoch;
     kv->spans_saved = spans_mark(kv->spans);
     kv->parties_saved = kv->parties.undo_count;
@@ -527,6 +528,7 @@ void kv_savepoint_rollback(struct kv *kv)
     spans_undo(kv->spans, kv->spans_saved);
     kv_parties_undo(kv, kv->parties_saved);
     kv->counters = kv->counters_saved;
+    kv->ages = kv->ages_saved;
     kv->next_epoch = kv->next_epoch_saved;
     free_changes(kv->changes, kv->changes_saved, kv->change_count);
     kv->change_count = kv->changes_saved;

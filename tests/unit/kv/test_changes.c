@@ -81,16 +81,22 @@ static void the_log_says_what_the_commits_said(void **state)
     kv_changes_fini(&page.changes);
 }
 
+/* Within the open transaction. */
+static void write_in(struct fixture *f, const char *key)
+{
+    struct kv_write w = {.entry = fixture_entry(f, 's', fixture_key(key), 0, slice_of_text("x")),
+                         .content = slice_of_text("x")};
+    OK(kv_propose_stamp(f->kv, w.entry.key, &w.entry.record.stamp_us));
+    OK(entry_sign(&w.entry, &f->self.namespace_secret, &f->self.author_secret));
+    OK(kv_write(f->kv, &w, &f->self));
+}
+
 static void numbers_of_undone_changes_are_given_again(void **state)
 {
     struct fixture *f = *state;
     OK(fixture_put(f, "a", "one"));
     OK(kv_begin(f->kv));
-    struct kv_write w = {.entry = fixture_entry(f, 's', fixture_key("gone"), 0, slice_of_text("x")),
-                         .content = slice_of_text("x")};
-    OK(kv_propose_stamp(f->kv, w.entry.key, &w.entry.record.stamp_us));
-    OK(entry_sign(&w.entry, &f->self.namespace_secret, &f->self.author_secret));
-    OK(kv_write(f->kv, &w, &f->self));
+    write_in(f, "gone");
     kv_rollback(f->kv);
     fixture_reopen(f);
     OK(fixture_put(f, "b", "two"));
@@ -246,6 +252,28 @@ static void the_log_forgets_what_is_too_old_but_nothing_earlier(void **state)
     assert_page(f, &query, "put-local k0040");
 }
 
+static void the_age_of_undone_changes_is_not_that_of_those_that_get_their_numbers(void **state)
+{
+    struct fixture *f = *state;
+    uint64_t hour_us = (uint64_t)3600 * 1000000;
+    f->config.changes_age_us = 28 * hour_us;
+    fixture_reopen(f);
+    OK(kv_begin(f->kv));
+    OK(kv_savepoint(f->kv));
+    write_in(f, "gone");
+    OK(kv_changes_trim(f->kv, 1));
+    kv_savepoint_rollback(f->kv);
+    OK(kv_commit(f->kv));
+    f->wall_us += 27 * hour_us;
+    put_numbered(f, 0, 1);
+    f->wall_us += hour_us;
+    trim(f, 1);
+    assert_int_equal(first_kept(f), 1);
+    f->wall_us += 27 * hour_us;
+    trim(f, 1);
+    assert_int_equal(first_kept(f), 2);
+}
+
 static void a_clock_that_is_set_takes_no_change_early_and_keeps_none_longer(void **state)
 {
     struct fixture *f = *state;
@@ -299,6 +327,7 @@ int main(void)
         TEST(a_copy_gets_an_epoch_of_its_own),
         TEST(the_log_keeps_so_many_changes),
         TEST(the_log_forgets_what_is_too_old_but_nothing_earlier),
+        TEST(the_age_of_undone_changes_is_not_that_of_those_that_get_their_numbers),
         TEST(a_clock_that_is_set_takes_no_change_early_and_keeps_none_longer),
         TEST(a_listing_is_exact_while_keys_change),
     };
