@@ -43,8 +43,8 @@ static void add_on_network(struct hkv_store *store, void *arg)
 {
     struct peer_change *change = arg;
     struct peer *peer;
-    enum hkv_err err = peers_get(&store->peers, &change->address.id, &peer);
-    if (err == HKV_OK) err = address_set_merge(&peer->addrs, &change->address.addrs);
+    enum hkv_err err = peers_get(&store->peers, &change->address.id, PEER_CLAIM_SEED, &peer);
+    if (err == HKV_OK) err = peer_named_at(peer, &change->address.addrs);
     if (err == HKV_OK) {
         if (change->keep) {
             peer->seed = true;
@@ -53,7 +53,7 @@ static void add_on_network(struct hkv_store *store, void *arg)
         change->row.id = peer->id;
         change->row.source = peer->seed ? KV_PEER_SEED : KV_PEER_SYNCED;
         change->row.last_sync_us = peer->last_ok_wall_us;
-        err = address_set_merge(&change->row.addrs, &peer->addrs);
+        err = peer_lasting_addrs(peer, &change->row.addrs);
         peer->failures = 0;
         peer_wake(peer, 0);
     }

@@ -314,12 +314,13 @@ static bool load_peer(void *arg, const struct kv_peer *row)
 {
     struct hkv_store *store = arg;
     struct peer *peer;
-    if (peers_get(&store->peers, &row->id, &peer) != HKV_OK) return true;
+    enum peer_claim claim = row->source == KV_PEER_SEED ? PEER_CLAIM_SEED : PEER_CLAIM_STRANGER;
+    if (peers_get(&store->peers, &row->id, claim, &peer) != HKV_OK) return true;
     peer->seed = row->source == KV_PEER_SEED;
     peer->synced = row->source == KV_PEER_SYNCED;
     peer->removed = row->source == KV_PEER_REMOVED;
     peer->last_ok_wall_us = row->last_sync_us;
-    if (address_set_merge(&peer->addrs, &row->addrs) != HKV_OK)
+    if (peer_named_at(peer, &row->addrs) != HKV_OK)
         node_log(store, HKV_LOG_WARN, "peers", "addresses of a remembered peer are left out: %s", error_last());
     return true;
 }
@@ -328,8 +329,8 @@ enum hkv_err node_add_seed(struct hkv_store *store, const struct peer_name *name
 {
     struct peer *peer;
     if (endpoint_id_equal(&name->endpoint.id, &store->endpoint_id)) return HKV_OK; /* one list of seeds for all nodes */
-    TRY(peers_get(&store->peers, &name->endpoint.id, &peer));
-    TRY(address_set_merge(&peer->addrs, &name->endpoint.addrs));
+    TRY(peers_get(&store->peers, &name->endpoint.id, PEER_CLAIM_SEED, &peer));
+    TRY(peer_named_at(peer, &name->endpoint.addrs));
     peer->seed = true;
     peer->removed = false;
     if (name->host[0] != '\0') {
@@ -433,7 +434,7 @@ static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
     TRY(start_facts(store, o, is_new));
     watch_hub_init(&store->watches, node_env(store), store->kv);
     committer_init(&store->committer, node_env(store), store->kv, changed, store, o->memory_bytes / COMMIT_WRITES_PART);
-    peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, store);
+    peers_init(&store->peers, node_env(store), &store->endpoint_id, sync_due, sync_peer_gone, store);
     store->parts_up = true;
     TRY(open_parts(store));
     TRY(load_peers(store, o));

@@ -1,13 +1,18 @@
 /* The peers of an open store, as the network thread sees them: who they are, where, how the last session went, when the
  * next is due.
  *
- *   seeds (configuration, peer_add, tickets)  ─┐
- *   members (valid records in the namespace)  ─┼─▶ one struct peer for each endpoint id ─▶ its timer ─▶ sync driver
- * dials synced (completed a session with us)      ─┘
+ *   seeds (configuration, peer_add, tickets) ─┐
+ *   members (valid records of the namespace) ─┼─▶ one struct peer for each endpoint id ─▶ its timer ─▶ driver dials
+ *   synced (completed a session with us) ─────┘
  *
  * Network thread only, except for the addresses and sources that are written through to the store's peer table. A
- * removed peer stays in the list, marked, so that its member record does not bring it back. At most PEERS_MAX are kept.
- */
+ * removed peer stays in the list, marked, so that its member record does not bring it back.
+ *
+ * At most PEERS_MAX are kept. Endpoint ids cost nothing, so when the list is full, who comes takes the place of one who
+ * counts for less (enum peer_claim), the one longest unheard of first: strangers never keep out seeds and members.
+ *
+ * Addresses that a peer was met at come and go (a peer behind NAT has a new one each time), those that somebody named
+ * stay: of the former the last PEER_MET_MAX are kept. */
 #ifndef HKV_NODE_PEERS_H
 #define HKV_NODE_PEERS_H
 
@@ -17,6 +22,7 @@
 #include "wire/ticket.h"
 
 #define PEERS_MAX     1024
+#define PEER_MET_MAX  8
 #define PEER_WHY_MAX  ERROR_TEXT_MAX
 #define PEER_NAME_MAX 256 /* with NUL */
 
@@ -38,7 +44,9 @@ struct peer {
     struct env_timer timer; /* first: the next dial */
     struct peers *peers;
     struct endpoint_id id;
-    struct address_set addrs;
+    struct address_set addrs;                       /* where to dial it: named, or met at */
+    struct socket_address met_before[PEER_MET_MAX]; /* those of `addrs` that nobody named, the newest last */
+    size_t met_count;
     char host[PEER_HOST_MAX + 1]; /* a name to resolve before dialling; "" when there is none */
     uint16_t host_port;
     bool resolved; /* `host` was looked up; again after some failures */
@@ -48,6 +56,7 @@ struct peer {
     bool removed;
     char name[PEER_NAME_MAX];
     struct sync_session *session; /* the one that occupies the pair; NULL: idle */
+    unsigned session_count;       /* that point here, the one and those it took the place of */
     bool again;                   /* wanted once more as soon as `session` ends */
     unsigned failures;            /* in a row */
     uint64_t last_ok_mono_us;     /* 0: never since the start */
@@ -69,12 +78,20 @@ struct peers {
     struct endpoint_id self;
     struct peer **items;
     size_t count;
-    void (*due)(void *arg, struct peer *peer); /* a peer's timer fired */
-    void *due_arg;
+    void (*due)(void *arg, struct peer *peer);        /* a peer's timer fired */
+    void (*gone)(void *arg, const struct peer *peer); /* it gives its place to another */
+    void *arg;
+};
+
+/* Why a peer should be in the list, from the weakest reason to the strongest. */
+enum peer_claim {
+    PEER_CLAIM_STRANGER, /* it dials us: takes the place of one that never synced, or that cannot be reached */
+    PEER_CLAIM_MEMBER,   /* … of any that is neither seed nor member */
+    PEER_CLAIM_SEED,     /* somebody named it: … of any that is no seed */
 };
 
 void peers_init(struct peers *peers, struct env *env, const struct endpoint_id *self,
-                void (*due)(void *arg, struct peer *peer), void *due_arg);
+                void (*due)(void *arg, struct peer *peer), void (*gone)(void *arg, const struct peer *peer), void *arg);
 
 /* Timers are cancelled; no session may be left. */
 void peers_fini(struct peers *peers);
@@ -82,8 +99,20 @@ void peers_fini(struct peers *peers);
 /* NULL when unknown. */
 struct peer *peers_find(const struct peers *peers, const struct endpoint_id *id);
 
-/* Finds or adds. Errors: HKV_E_INVALID (our own id), HKV_E_LIMIT (PEERS_MAX), HKV_E_NOMEM. */
-HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, struct peer **out);
+/* Finds or adds. Errors: HKV_E_INVALID (our own id), HKV_E_LIMIT (PEERS_MAX, and none of them counts for less),
+ * HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, enum peer_claim claim,
+                                 struct peer **out);
+
+/* Adds addresses that somebody named. Errors: HKV_E_NOMEM, HKV_E_LIMIT; what was added until then stays. */
+HKV_CHECK enum hkv_err peer_named_at(struct peer *peer, const struct address_set *addrs);
+
+/* Adds the address that its packets came from. True: it is new. Without memory it is left out. */
+bool peer_met_at(struct peer *peer, const struct socket_address *socket);
+
+/* Adds the addresses to remember over a restart: those that were named, and the last one that it was met at.
+ * Errors: HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err peer_lasting_addrs(const struct peer *peer, struct address_set *out);
 
 /* Whether we dial it and wait for it: a seed, member or synced peer that was not removed. */
 bool peer_is_selected(const struct peer *peer);

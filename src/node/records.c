@@ -283,11 +283,11 @@ static void member_apply(struct hkv_store *store, const struct member *member)
 {
     struct peer *peer;
     if (endpoint_id_equal(&member->endpoint, &store->endpoint_id)) return;
-    if (peers_get(&store->peers, &member->endpoint, &peer) != HKV_OK) return;
+    if (peers_get(&store->peers, &member->endpoint, PEER_CLAIM_MEMBER, &peer) != HKV_OK) return;
     bool is_new = !peer_is_selected(peer) && !peer->removed;
     peer->member = true;
     memcpy(peer->name, member->name, sizeof peer->name);
-    if (address_set_merge(&peer->addrs, &member->addrs) != HKV_OK)
+    if (peer_named_at(peer, &member->addrs) != HKV_OK)
         node_log(store, HKV_LOG_DEBUG, "records", "some addresses of member %s are left out: %s", member->name,
                  error_last());
     if (is_new) peer_wake(peer, 0);

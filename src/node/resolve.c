@@ -50,7 +50,7 @@ static void resolve_done(struct job *job)
     struct peer *peer = peers_find(&store->peers, &r->id);
     if (peer != NULL && store->transport != NULL) { /* else closing */
         peer->resolved = true;
-        if (r->err != HKV_OK || address_set_merge(&peer->addrs, &r->addrs) != HKV_OK)
+        if (r->err != HKV_OK || peer_named_at(peer, &r->addrs) != HKV_OK)
             node_log(store, HKV_LOG_WARN, "peers", "%s", error_last());
         peer_wake(peer, 0);
     }

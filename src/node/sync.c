@@ -84,7 +84,7 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     *reason = DOCS_ABORT_NOT_FOUND;
     if (!ours || driver->closing) return false;
     *reason = DOCS_ABORT_INTERNAL;
-    if (peers_get(&store->peers, &s->peer_id, &peer) != HKV_OK) return false;
+    if (peers_get(&store->peers, &s->peer_id, PEER_CLAIM_STRANGER, &peer) != HKV_OK) return false;
     *reason = DOCS_ABORT_ALREADY_SYNCING;
     struct sync_session *running = peer->session;
     /* A node dials a peer once at a time: when it dials again, the session it dialled before is dead (the node was
@@ -101,9 +101,10 @@ bool sync_admit(struct sync_session *s, const struct namespace_id *namespace, en
     /* Where it comes from is where the values of its entries are fetched. */
     struct transport_path_info path;
     transport_conn_path(s->conn, &path);
-    if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_E_NOMEM) return false;
+    (void)peer_met_at(peer, &path.remote);
     s->peer = peer;
     peer->session = s;
+    peer->session_count++;
     if (is_unanswered || is_stale) running->displaced = true;
     if (is_dead && running->conn != NULL) transport_conn_close(running->conn, 0, "");
     env_timer_cancel(node_env(store), &peer->timer);
@@ -130,6 +131,11 @@ static enum hkv_err persist_apply(struct commit_task *task, struct kv *kv)
     return kv_peer_put(kv, &((struct persist_task *)(void *)task)->row);
 }
 
+static enum hkv_err forget_apply(struct commit_task *task, struct kv *kv)
+{
+    return kv_peer_delete(kv, &((struct persist_task *)(void *)task)->row.id);
+}
+
 static void persist_complete(struct commit_task *task, enum hkv_err err)
 {
     struct persist_task *persist = (struct persist_task *)(void *)task;
@@ -152,10 +158,23 @@ static void persist(struct hkv_store *store, struct peer *peer, bool news)
     task->row.id = peer->id;
     task->row.source = peer->seed ? KV_PEER_SEED : KV_PEER_SYNCED;
     task->row.last_sync_us = peer->last_ok_wall_us;
-    if (address_set_merge(&task->row.addrs, &peer->addrs) != HKV_OK) {
+    if (peer_lasting_addrs(peer, &task->row.addrs) != HKV_OK) {
         persist_complete(&task->task, HKV_E_NOMEM);
         return;
     }
+    committer_submit(&store->committer, &task->task);
+}
+
+void sync_peer_gone(void *arg, const struct peer *peer)
+{
+    struct hkv_store *store = arg;
+    if (!store->running) return; /* its row was read just now; the next start reads it again */
+    sync_peer_removed(store->sync, peer);
+    struct persist_task *task = calloc(1, sizeof *task);
+    if (task == NULL) return;
+    task->task.apply = forget_apply;
+    task->task.complete = persist_complete;
+    task->row.id = peer->id;
     committer_submit(&store->committer, &task->task);
 }
 
@@ -201,11 +220,10 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
         peer->confirmed = counts.fingerprint;
     }
     if (s->conn != NULL) {
-        size_t before = peer->addrs.count;
         transport_conn_path(s->conn, &path);
         peer->rtt_us = path.rtt_us;
         peer->met = path.remote;
-        if (address_set_add_socket(&peer->addrs, &path.remote) == HKV_OK) news = news || peer->addrs.count != before;
+        if (peer_met_at(peer, &path.remote)) news = true;
     }
     persist(store, peer, news);
     holders_synced(store);
@@ -293,6 +311,7 @@ void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
     while (*at != s) at = &(*at)->next;
     *at = s->next;
     if (s->peer != NULL && s->peer->session == s) s->peer->session = NULL;
+    if (s->peer != NULL) s->peer->session_count--;
     if (s->role == DOCS_ACCEPTOR) driver->accepted_count--;
     check_closed(driver);
 }
@@ -536,7 +555,7 @@ static enum hkv_err round_select(struct sync_driver *driver, struct sync_round *
     for (size_t i = 0; i < limit; i++) {
         struct peer *peer;
         if (round->selected != NULL)
-            TRY(peers_get(peers, &round->selected[i], &peer));
+            TRY(peers_get(peers, &round->selected[i], PEER_CLAIM_SEED, &peer));
         else
             peer = peers->items[i];
         if (round->selected == NULL && !peer_is_selected(peer)) continue;

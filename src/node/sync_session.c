@@ -440,6 +440,7 @@ enum hkv_err sync_session_dial(struct sync_driver *driver, struct peer *peer)
     }
     s->peer = peer;
     peer->session = s;
+    peer->session_count++;
     return HKV_OK;
 }
 

@@ -7,6 +7,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/text.h"
+#include "crypto/ed25519.h"
+#include "node/peers.h"
+
 struct pair {
     struct node_dir dir[2];
     struct hkv_store *store[2]; /* the first one has the smaller endpoint id */
@@ -89,11 +93,30 @@ static void a_removed_peer_stays_removed_though_it_syncs_with_us(void **state)
     assert_err(HKV_E_NOT_FOUND, hkv_peer_remove(pair->store[0], pair->info[1].endpoint_id));
 }
 
+/* Peers that cannot be reached (the store has no IPv6) are as many as a node remembers. */
+static void strangers_leave_room_for_a_seed(void **state)
+{
+    struct pair *pair = *state;
+    struct secret_key secret = {{0}};
+    struct endpoint_id id;
+    char text[ID_TEXT_MAX], address[128];
+    for (int i = 0; i < PEERS_MAX; i++) {
+        memcpy(secret.bytes, &i, sizeof i);
+        ed25519_public_key(&secret, id.bytes);
+        snprintf(address, sizeof address, "%s@[::1]:9", id_format(id.bytes, text));
+        assert_ok(hkv_start_sync_with(pair->store[0], address));
+    }
+    node_put(pair->store[1], "key", "value");
+    node_connect(pair->store[0], pair->store[1]);
+    node_await(pair->store[0], "key", "value");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_dial_that_nobody_answers_keeps_no_peer_off, setup, teardown),
         cmocka_unit_test_setup_teardown(a_removed_peer_stays_removed_though_it_syncs_with_us, setup, teardown),
+        cmocka_unit_test_setup_teardown(strangers_leave_room_for_a_seed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
