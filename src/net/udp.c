@@ -23,13 +23,17 @@ union udp_control {
     uint8_t bytes[UDP_CONTROL_MAX];
 };
 
+static void udp_watch(struct udp_socket *u);
 static void udp_receive(struct udp_socket *u);
 static void udp_send_kept(struct udp_socket *u);
 
 static void udp_on_poll(uv_poll_t *poll, int status, int events)
 {
     struct udp_socket *u = poll->data;
-    if (status < 0) events = UV_READABLE;
+    if (status < 0) { /* an error of the socket: reading clears it, and libuv has stopped to watch */
+        events = UV_READABLE;
+        udp_watch(u);
+    }
     if (events & UV_WRITABLE) udp_send_kept(u);
     if (events & UV_READABLE) udp_receive(u);
 }
@@ -68,7 +72,7 @@ enum hkv_err udp_open(struct udp_socket *u, uv_loop_t *loop, const struct socket
     socklen_t len = sizeof addr;
     char text[ADDRESS_TEXT_MAX];
     net_addr_from(&addr, bind_to);
-    *u = (struct udp_socket){.fd = -1, .events = events, .user = user, .receive = receive, .gso = true};
+    *u = (struct udp_socket){.fd = -1, .events = events, .user = user, .receive = receive};
 
     int fd = socket(addr.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
     if (fd < 0) return error_set(HKV_E_NETWORK, "UDP socket: %s", strerror(errno));
@@ -87,6 +91,7 @@ enum hkv_err udp_open(struct udp_socket *u, uv_loop_t *loop, const struct socket
         return error_set(HKV_E_NETWORK, "UDP socket: %s", uv_strerror(rv));
     }
     u->fd = fd;
+    u->gso = udp_option(fd, IPPROTO_UDP, UDP_SEGMENT, 0) == 0; /* none until a message asks; fails in an old kernel */
     u->poll.data = u;
     udp_watch(u);
     return HKV_OK;
@@ -197,16 +202,17 @@ static bool udp_would_block(int error)
     return error == EAGAIN || error == EWOULDBLOCK || error == ENOBUFS;
 }
 
-/* One call, the kernel cuts. Returns the bytes dealt with (sent or lost), 0 when the socket is full. */
-static size_t udp_send_segmented(struct udp_socket *u, struct msghdr *msg, size_t len)
+/* One call, the kernel cuts. False when it cannot be done for these datagrams; `*done` as in udp_try_send(). */
+static bool udp_send_segmented(struct udp_socket *u, struct msghdr *msg, size_t len, size_t *done)
 {
+    *done = len;
     for (;;) {
-        if (sendmsg(u->fd, msg, 0) >= 0) return len;
+        if (sendmsg(u->fd, msg, 0) >= 0) return true;
         if (errno == EINTR) continue;
-        if (udp_would_block(errno)) return 0;
-        if (errno != EIO && errno != EINVAL && errno != EOPNOTSUPP && errno != EMSGSIZE) return len;
-        u->gso = false; /* the device or kernel cannot; from now on one message a datagram */
-        return 0;
+        if (udp_would_block(errno)) *done = 0;
+        if (errno == EIO) u->gso = false; /* the device cannot; from now on one message a datagram */
+        /* EMSGSIZE or EINVAL: a probe larger than this path carries is among them. The others get through alone. */
+        return errno != EIO && errno != EMSGSIZE && errno != EINVAL;
     }
 }
 
@@ -247,8 +253,8 @@ static size_t udp_try_send(struct udp_socket *u, const net_addr *local, const ne
         assert((len + segment - 1) / segment <= UDP_SEGMENTS_MAX);
         msg.msg_controllen = udp_write_control(&control, local, segment);
         msg.msg_control = &control;
-        size_t done = udp_send_segmented(u, &msg, len);
-        if (done || u->gso) return done;
+        size_t done;
+        if (udp_send_segmented(u, &msg, len, &done)) return done;
     }
     msg.msg_controllen = udp_write_control(&control, local, 0);
     msg.msg_control = msg.msg_controllen ? &control : NULL;
