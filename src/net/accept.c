@@ -131,7 +131,7 @@ static void accept_initial(struct net_endpoint *ep, struct udp_socket *udp, cons
         accept_retry(ep, udp, d, hd);
         return;
     }
-    if (quic_conn_accept(ep, udp, d, hd, token == 0 ? &odcid : NULL, &c) != HKV_OK) {
+    if (quic_conn_accept(ep, d, hd, token == 0 ? &odcid : NULL, &c) != HKV_OK) {
         ep->stats.refused++;
         return;
     }

@@ -178,28 +178,6 @@ static const struct udp_events endpoint_udp_events = {.received = endpoint_recei
 
 /* ---- opening ---- */
 
-static enum hkv_err endpoint_check_config(const struct net_endpoint_config *config)
-{
-    if (!config->use_v4 && !config->use_v6) return error_set(HKV_E_INVALID, "an endpoint needs IPv4, IPv6 or both");
-    if (config->alpn_count == 0 || config->alpn_count > NET_ALPN_MAX)
-        return error_set(HKV_E_INVALID, "an endpoint accepts 1 to %d ALPNs, not %zu", NET_ALPN_MAX, config->alpn_count);
-    for (size_t i = 0; i < config->alpn_count; i++)
-        if (config->alpns[i].len == 0 || config->alpns[i].len > NET_ALPN_BYTES_MAX)
-            return error_set(HKV_E_INVALID, "an ALPN has 1 to %d bytes, not %zu", NET_ALPN_BYTES_MAX,
-                             config->alpns[i].len);
-    return HKV_OK;
-}
-
-static enum hkv_err endpoint_copy_alpns(struct net_endpoint *ep, const struct net_endpoint_config *config)
-{
-    for (size_t i = 0; i < config->alpn_count; i++) TRY(buf_append_slice(&ep->alpn_bytes, config->alpns[i]));
-    const uint8_t *at = ep->alpn_bytes.data;
-    for (size_t i = 0; i < config->alpn_count; at += config->alpns[i].len, i++)
-        ep->alpns[i] = slice_of(at, config->alpns[i].len);
-    ep->alpn_count = config->alpn_count;
-    return HKV_OK;
-}
-
 static void endpoint_derive_secrets(struct net_endpoint *ep, const struct secret_key *secret)
 {
     static const char purpose[] = "hero_codescalers stateless reset 1";
@@ -249,7 +227,7 @@ static void endpoint_free(struct net_endpoint *ep)
     tls_identity_fini(&ep->tls);
     cid_table_fini(&ep->cids);
     deadlines_fini(&ep->deadlines);
-    buf_fini(&ep->alpn_bytes);
+    alpn_list_fini(&ep->alpns);
     sodium_memzero(ep->reset_secret, sizeof ep->reset_secret);
     sodium_memzero(ep->token_secret, sizeof ep->token_secret);
     free(ep->receive);
@@ -298,7 +276,7 @@ static void endpoint_finish_close(struct net_endpoint *ep)
 enum hkv_err net_endpoint_open(const struct net_endpoint_config *config, struct net_endpoint **out)
 {
     TRY(crypto_init());
-    TRY(endpoint_check_config(config));
+    if (!config->use_v4 && !config->use_v6) return error_set(HKV_E_INVALID, "an endpoint needs IPv4, IPv6 or both");
     struct net_endpoint *ep = calloc(1, sizeof *ep);
     if (!ep) return error_set(HKV_E_NOMEM, "endpoint: no memory");
     ep->base.ops = &quic_transport_ops;
@@ -316,7 +294,7 @@ enum hkv_err net_endpoint_open(const struct net_endpoint_config *config, struct 
     if (err == HKV_OK) err = cid_table_init(&ep->cids);
     if (err == HKV_OK) err = deadlines_reserve(&ep->deadlines, 1);
     if (err == HKV_OK) err = tls_identity_init(&ep->tls, config->secret, &ep->id);
-    if (err == HKV_OK) err = endpoint_copy_alpns(ep, config);
+    if (err == HKV_OK) err = alpn_list_copy(&ep->alpns, config->alpns, config->alpn_count, "an endpoint accepts");
     if (err == HKV_OK) err = endpoint_open_handles(ep);
     if (err == HKV_OK) err = endpoint_open_sockets(ep, config);
     if (err != HKV_OK) {

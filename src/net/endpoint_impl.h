@@ -2,6 +2,7 @@
 #ifndef HKV_NET_ENDPOINT_IMPL_H
 #define HKV_NET_ENDPOINT_IMPL_H
 
+#include "net/alpn_list.h"
 #include "net/cid_table.h"
 #include "net/deadlines.h"
 #include "net/endpoint.h"
@@ -23,15 +24,12 @@ struct net_endpoint {
     struct tls_identity tls;
     struct net_limits limits;
     struct transport_owner owner;
-    struct buf alpn_bytes;
-    struct slice alpns[NET_ALPN_MAX];
-    size_t alpn_count;
+    struct alpn_list alpns;
 
     struct udp_receive_buffer *receive;
     struct udp_socket udp_v4;
     struct udp_socket udp_v6;
-    uint8_t
-        reset_secret[NET_SECRET_BYTES]; /* same after a restart, so that peers learn of it from our stateless resets */
+    uint8_t reset_secret[NET_SECRET_BYTES]; /* the same after a restart: our stateless resets tell peers of it */
     uint8_t token_secret[NET_SECRET_BYTES];
 
     struct cid_table cids;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "net/quic_dial.h"
+#include "net/quic_ending.h"
 #include "net/quic_stream.h"
 
 #define LINGER_MIN_NS    (20 * NGTCP2_MILLISECONDS)
@@ -12,13 +14,6 @@
 #define BLOCKED_RETRY_NS (5 * NGTCP2_MILLISECONDS)
 #define ACTIVE_DCIDS_MAX 8
 #define CID_LIMIT        5 /* spare ids we take from a peer, for path changes; what iroh asks for as well */
-
-/* The path that ngtcp2 sees of a dialled connection, whatever the real one is. */
-static net_addr virtual_local = {.in6 = {.sin6_family = AF_INET6, .sin6_port = 1}};
-static net_addr virtual_remote = {.in6 = {.sin6_family = AF_INET6, .sin6_port = 2}};
-
-static const ngtcp2_path virtual_path = {.local = {&virtual_local.sa, sizeof virtual_local.in6},
-                                         .remote = {&virtual_remote.sa, sizeof virtual_remote.in6}};
 
 static ngtcp2_conn *quic_conn_ng(ngtcp2_crypto_conn_ref *ref)
 {
@@ -34,7 +29,7 @@ int quic_reset_token(const struct net_endpoint *ep, const ngtcp2_cid *cid,
 
 /* ---- beginning ---- */
 
-static enum hkv_err quic_conn_new(struct net_endpoint *ep, bool server, struct quic_conn **out)
+enum hkv_err quic_conn_new(struct net_endpoint *ep, bool server, struct quic_conn **out)
 {
     if (ep->conn_count >= ep->limits.conns_max)
         return error_set(HKV_E_LIMIT, "%u connections are open already (conns_max); close some or raise the limit",
@@ -55,8 +50,7 @@ static enum hkv_err quic_conn_new(struct net_endpoint *ep, bool server, struct q
     return HKV_OK;
 }
 
-/* Takes the protocol machinery away; what is left can linger or be freed. */
-static void quic_conn_stop(struct quic_conn *c)
+void quic_conn_stop(struct quic_conn *c)
 {
     assert(c->state != QUIC_LINGERING);
     if (c->ng) {
@@ -86,6 +80,7 @@ void quic_conn_free(struct quic_conn *c)
         ep->conns = c->next;
     if (c->next) c->next->prev = c->prev;
     ep->lingering_count--;
+    quic_dial_fini(c);
     free(c->close_packet);
     free(c);
 }
@@ -95,8 +90,7 @@ void quic_conn_free(struct quic_conn *c)
  * tunnels. */
 static const uint16_t probe_sizes[] = {1452, 1372};
 
-static void quic_conn_settings(const struct net_endpoint *ep, ngtcp2_settings *settings,
-                               ngtcp2_transport_params *params)
+void quic_conn_settings(const struct net_endpoint *ep, ngtcp2_settings *settings, ngtcp2_transport_params *params)
 {
     const struct net_limits *limits = &ep->limits;
     ngtcp2_settings_default(settings);
@@ -116,47 +110,20 @@ static void quic_conn_settings(const struct net_endpoint *ep, ngtcp2_settings *s
     params->active_connection_id_limit = CID_LIMIT;
 }
 
-static void quic_random_cid(ngtcp2_cid *cid, size_t len)
+void quic_random_cid(ngtcp2_cid *cid, size_t len)
 {
     cid->datalen = len;
     randombytes_buf(cid->data, len);
 }
 
-static enum hkv_err quic_conn_start(struct quic_conn *c, int rv, const struct slice *alpns, size_t alpn_count)
+enum hkv_err quic_conn_start(struct quic_conn *c, int rv, const struct alpn_list *alpns)
 {
     if (rv == NGTCP2_ERR_NOMEM) return error_set(HKV_E_NOMEM, "connection: no memory");
     if (rv) return error_set(HKV_E_INTERNAL, "connection: %s", ngtcp2_strerror(rv));
-    TRY(tls_session_new(&c->ep->tls, c->server, alpns, alpn_count, &c->ref, quic_verify_peer, &c->tls));
+    TRY(tls_session_new(&c->ep->tls, c->server, alpns, &c->ref, quic_verify_peer, &c->tls));
     ngtcp2_conn_set_tls_native_handle(c->ng, c->tls);
     net_endpoint_mark(c->ep, c);
     return HKV_OK;
-}
-
-/* The addresses of `addrs` that our sockets reach, ourselves excepted. */
-static void quic_candidates(struct quic_conn *c, const struct address_set *addrs)
-{
-    for (size_t i = 0; i < addrs->count && c->candidate_count < NET_CANDIDATES_MAX; i++) {
-        net_addr a;
-        if (addrs->items[i].kind != ADDRESS_IP || addrs->items[i].socket.port == 0) continue;
-        net_addr_from(&a, &addrs->items[i].socket);
-        struct udp_socket *udp = net_endpoint_udp(c->ep, &a);
-        if (!udp || net_addr_equal(&a, &udp->bound)) continue;
-        c->candidates[c->candidate_count++] = a;
-    }
-}
-
-static enum hkv_err quic_conn_dial_start(struct quic_conn *c, const struct slice *alpns, size_t alpn_count)
-{
-    ngtcp2_settings settings;
-    ngtcp2_transport_params params;
-    ngtcp2_cid dcid, scid;
-    quic_conn_settings(c->ep, &settings, &params);
-    quic_random_cid(&dcid, NGTCP2_MAX_CIDLEN);
-    quic_random_cid(&scid, NET_CID_BYTES);
-    TRY(cid_table_add(&c->ep->cids, &c->cids, c, &scid));
-    int rv = ngtcp2_conn_client_new(&c->ng, &dcid, &scid, &virtual_path, NGTCP2_PROTO_VER_V1, &quic_callbacks,
-                                    &settings, &params, NULL, c);
-    return quic_conn_start(c, rv, alpns, alpn_count);
 }
 
 bool quic_conn_alpn(const struct quic_conn *c, struct slice *out)
@@ -166,37 +133,6 @@ bool quic_conn_alpn(const struct quic_conn *c, struct slice *out)
         return false; /* also when a server did not answer */
     *out = slice_of(name.data, name.size);
     return true;
-}
-
-enum hkv_err quic_conn_dial(struct net_endpoint *ep, const struct endpoint_id *peer, const struct address_set *addrs,
-                            const struct slice *alpns, size_t alpn_count, const struct transport_conn_events *events,
-                            void *user, struct quic_conn **out)
-{
-    struct quic_conn *c;
-    if (ep->closing) return error_set(HKV_E_CLOSED, "the endpoint is closing, nothing can be dialled");
-    if (endpoint_id_equal(peer, &ep->id)) return error_set(HKV_E_INVALID, "this endpoint cannot dial its own id");
-    if (alpn_count == 0 || alpn_count > NET_ALPN_MAX)
-        return error_set(HKV_E_INVALID, "a dial offers 1 to %d ALPNs, not %zu", NET_ALPN_MAX, alpn_count);
-    for (size_t i = 0; i < alpn_count; i++)
-        if (alpns[i].len == 0 || alpns[i].len > NET_ALPN_BYTES_MAX)
-            return error_set(HKV_E_INVALID, "an ALPN has 1 to %d bytes, not %zu", NET_ALPN_BYTES_MAX, alpns[i].len);
-    TRY(quic_conn_new(ep, false, &c));
-    c->peer = *peer;
-    c->events = events;
-    c->user = user;
-    quic_candidates(c, addrs);
-    enum hkv_err err = c->candidate_count ? quic_conn_dial_start(c, alpns, alpn_count)
-                                          : error_set(HKV_E_PEER_UNREACHABLE,
-                                                      "none of the peer's %zu addresses can be reached from here; give "
-                                                      "an IP address and port of a family that this node uses",
-                                                      addrs->count);
-    if (err != HKV_OK) {
-        quic_conn_stop(c);
-        quic_conn_free(c);
-        return err;
-    }
-    *out = c;
-    return HKV_OK;
 }
 
 static enum hkv_err quic_conn_accept_start(struct quic_conn *c, const struct udp_datagram *d, const ngtcp2_pkt_hd *hd,
@@ -227,15 +163,14 @@ static enum hkv_err quic_conn_accept_start(struct quic_conn *c, const struct udp
     params.stateless_reset_token_present = 1;
     int rv = ngtcp2_conn_server_new(&c->ng, &hd->scid, &scid, &path, hd->version, &quic_callbacks, &settings, &params,
                                     NULL, c);
-    return quic_conn_start(c, rv, ep->alpns, ep->alpn_count);
+    return quic_conn_start(c, rv, &ep->alpns);
 }
 
-enum hkv_err quic_conn_accept(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
-                              const ngtcp2_pkt_hd *hd, const ngtcp2_cid *odcid, struct quic_conn **out)
+enum hkv_err quic_conn_accept(struct net_endpoint *ep, const struct udp_datagram *d, const ngtcp2_pkt_hd *hd,
+                              const ngtcp2_cid *odcid, struct quic_conn **out)
 {
     struct quic_conn *c;
     TRY(quic_conn_new(ep, true, &c));
-    c->udp = udp;
     c->remote = d->remote;
     c->remote_known = true;
     enum hkv_err err = quic_conn_accept_start(c, d, hd, odcid);
@@ -250,11 +185,13 @@ enum hkv_err quic_conn_accept(struct net_endpoint *ep, struct udp_socket *udp, c
 
 /* ---- receiving ---- */
 
-static bool quic_is_candidate(const struct quic_conn *c, const net_addr *a)
+void quic_conn_remote(const struct quic_conn *c, net_addr *out)
 {
-    for (size_t i = 0; i < c->candidate_count; i++)
-        if (net_addr_equal(&c->candidates[i], a)) return true;
-    return false;
+    *out = c->remote_known ? c->remote : c->candidates[0];
+    if (!c->server || !c->ng) return;
+    const ngtcp2_path *path = ngtcp2_conn_get_path(c->ng);
+    memset(out, 0, sizeof *out);
+    memcpy(out, path->remote.addr, path->remote.addrlen);
 }
 
 /* Whether a packet from there can be for this connection now. Until its handshake is done a connection has one address.
@@ -262,7 +199,7 @@ static bool quic_is_candidate(const struct quic_conn *c, const net_addr *a)
 static bool quic_source_fits(const struct quic_conn *c, const struct udp_datagram *d)
 {
     if (c->server) return c->state == QUIC_OPEN || net_addr_equal(&d->remote, &c->remote);
-    return c->remote_known ? net_addr_equal(&d->remote, &c->remote) : quic_is_candidate(c, &d->remote);
+    return c->remote_known ? net_addr_equal(&d->remote, &c->remote) : quic_dial_asks(c, &d->remote);
 }
 
 /* A peer that missed our CONNECTION_CLOSE gets it again, less and less often. */
@@ -300,9 +237,10 @@ void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d)
     c->bytes_received += d->len;
     c->handshake_packet_seen = false;
     quic_callbacks_reading(c);
-    int rv = ngtcp2_conn_read_pkt(c->ng, c->server ? &path : &virtual_path, NULL, d->data, d->len, net_now());
+    int rv = ngtcp2_conn_read_pkt(c->ng, c->server ? &path : &quic_dial_path, NULL, d->data, d->len, net_now());
     quic_callbacks_reading(NULL);
     if (rv) c->fatal = rv;
+    if (rv && !c->server && c->state == QUIC_HANDSHAKE) quic_dial_strike(c, &d->remote);
     if (rv == 0 && !c->remote_known && c->handshake_packet_seen) {
         c->remote = d->remote;
         c->remote_known = true;
@@ -314,12 +252,9 @@ void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d)
 bool quic_conn_resets(struct quic_conn *c, const net_addr *remote, const uint8_t token[NGTCP2_STATELESS_RESET_TOKENLEN])
 {
     ngtcp2_cid_token ids[ACTIVE_DCIDS_MAX];
-    net_addr peer = c->remote;
+    net_addr peer;
     if (c->state != QUIC_OPEN || c->fatal) return false;
-    if (c->server) {
-        const ngtcp2_path *path = ngtcp2_conn_get_path(c->ng);
-        memcpy(&peer, path->remote.addr, path->remote.addrlen);
-    }
+    quic_conn_remote(c, &peer);
     if (!net_addr_equal(&peer, remote)) return false;
     if (ngtcp2_conn_get_active_dcid(c->ng, NULL) > ACTIVE_DCIDS_MAX) return false;
     size_t count = ngtcp2_conn_get_active_dcid(c->ng, ids);
@@ -338,130 +273,6 @@ void quic_conn_close(struct quic_conn *c, uint64_t code, const char *reason)
     c->close_code = code;
     snprintf(c->close_reason, sizeof c->close_reason, "%s", reason ? reason : "");
     net_endpoint_mark(c->ep, c);
-}
-
-struct quic_ending {
-    enum hkv_err err;
-    uint64_t code;
-    char why[NET_REASON_MAX + 128];
-    bool silent; /* no CONNECTION_CLOSE */
-    ngtcp2_ccerr error;
-};
-
-/* A peer's text as part of a sentence: printable ASCII, bounded. */
-static void quic_reason_text(char out[NET_REASON_MAX], const uint8_t *reason, size_t len)
-{
-    size_t n = len < NET_REASON_MAX - 1 ? len : NET_REASON_MAX - 1;
-    for (size_t i = 0; i < n; i++) out[i] = reason[i] >= 0x20 && reason[i] < 0x7f ? (char)reason[i] : '?';
-    out[n] = '\0';
-}
-
-static void quic_ended_by_peer(struct quic_conn *c, struct quic_ending *end)
-{
-    const ngtcp2_ccerr *error = ngtcp2_conn_get_ccerr(c->ng);
-    char reason[NET_REASON_MAX];
-    end->silent = true;
-    if (c->stateless_reset) {
-        end->err = HKV_E_PEER_LOST;
-        snprintf(end->why, sizeof end->why, "the peer no longer knows this connection; it was probably restarted");
-        return;
-    }
-    quic_reason_text(reason, error->reason, error->reasonlen);
-    end->code = error->error_code;
-    if (error->type == NGTCP2_CCERR_TYPE_APPLICATION || error->error_code == NGTCP2_NO_ERROR) {
-        end->err = error->error_code == 0 ? HKV_OK : HKV_E_PEER_REFUSED;
-        snprintf(end->why, sizeof end->why, "the peer closed with code %llu \"%s\"", (unsigned long long)end->code,
-                 reason);
-    } else if (error->error_code == NGTCP2_CRYPTO_ERROR + TLS_ALERT_NO_PROTOCOL) {
-        end->err = HKV_E_PEER_REFUSED;
-        snprintf(end->why, sizeof end->why, "the peer does not speak the protocol asked for");
-    } else if (error->error_code >= NGTCP2_CRYPTO_ERROR || error->error_code == NGTCP2_CONNECTION_REFUSED ||
-               error->error_code == NGTCP2_APPLICATION_ERROR) {
-        end->err = HKV_E_PEER_REFUSED;
-        snprintf(end->why, sizeof end->why, "the peer refused the connection, QUIC error 0x%llx \"%s\"",
-                 (unsigned long long)end->code, reason);
-    } else {
-        end->err = HKV_E_PEER_PROTOCOL;
-        snprintf(end->why, sizeof end->why, "the peer ended the connection, QUIC error 0x%llx \"%s\"",
-                 (unsigned long long)end->code, reason);
-    }
-}
-
-/* We end it: a refused identity, an error in what the peer sent, or no memory. */
-static void quic_ended_by_error(struct quic_conn *c, struct quic_ending *end)
-{
-    uint8_t alert = c->alert ? c->alert : ngtcp2_conn_get_tls_alert(c->ng);
-    end->err = c->verdict ? c->verdict : HKV_E_PEER_PROTOCOL;
-    if (c->verdict)
-        snprintf(end->why, sizeof end->why, "%s", c->verdict_why);
-    else if (c->fatal == NGTCP2_ERR_CRYPTO && alert)
-        snprintf(end->why, sizeof end->why, "the TLS handshake failed with alert %u", alert);
-    else
-        snprintf(end->why, sizeof end->why, "QUIC: %s", ngtcp2_strerror(c->fatal));
-    if (c->fatal == NGTCP2_ERR_NOMEM || c->fatal == NGTCP2_ERR_CALLBACK_FAILURE)
-        end->err = c->verdict ? c->verdict : HKV_E_NOMEM;
-    if (c->verdict || (c->fatal == NGTCP2_ERR_CRYPTO && alert)) {
-        const char *reason = c->verdict_why ? c->verdict_why : "";
-        ngtcp2_ccerr_set_tls_alert(&end->error, alert ? alert : TLS_ALERT_INTERNAL, (const uint8_t *)reason,
-                                   strlen(reason));
-        end->code = end->error.error_code;
-        return;
-    }
-    ngtcp2_ccerr_set_liberr(&end->error, c->fatal, NULL, 0);
-    end->code = end->error.error_code;
-}
-
-static void quic_ended_by_time(struct quic_conn *c, struct quic_ending *end)
-{
-    end->silent = true;
-    if (c->state == QUIC_OPEN) {
-        end->err = HKV_E_PEER_LOST;
-        snprintf(end->why, sizeof end->why, "nothing was heard of the peer for %u ms", c->ep->limits.idle_timeout_ms);
-    } else {
-        end->err = HKV_E_PEER_UNREACHABLE;
-        snprintf(end->why, sizeof end->why, "no answer from the peer's %zu addresses within %u ms", c->candidate_count,
-                 c->ep->limits.dial_timeout_ms);
-    }
-}
-
-static void quic_conn_ending(struct quic_conn *c, struct quic_ending *end)
-{
-    memset(end, 0, sizeof *end);
-    ngtcp2_ccerr_default(&end->error);
-    switch (c->fatal) {
-    case 0:
-        end->code = c->close_code;
-        end->err = c->close_code == 0 ? HKV_OK : HKV_E_PEER_REFUSED;
-        snprintf(end->why, sizeof end->why, "closed by this node with code %llu \"%s\"",
-                 (unsigned long long)c->close_code, c->close_reason);
-        ngtcp2_ccerr_set_application_error(&end->error, c->close_code, (const uint8_t *)c->close_reason,
-                                           strlen(c->close_reason));
-        return;
-    case NGTCP2_ERR_DRAINING:
-        quic_ended_by_peer(c, end);
-        return;
-    case NGTCP2_ERR_IDLE_CLOSE:
-    case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
-        quic_ended_by_time(c, end);
-        return;
-    case NGTCP2_ERR_NO_VIABLE_PATH:
-        end->silent = true;
-        end->err = HKV_E_PEER_LOST;
-        snprintf(end->why, sizeof end->why, "the peer changed its address and does not answer there");
-        return;
-    case NGTCP2_ERR_DROP_CONN:
-    case NGTCP2_ERR_RETRY:
-        end->silent = true;
-        end->err = HKV_E_PEER_PROTOCOL;
-        return;
-    case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
-        end->silent = true;
-        end->err = HKV_E_PEER_REFUSED;
-        snprintf(end->why, sizeof end->why, "the peer does not speak QUIC version 1");
-        return;
-    default:
-        quic_ended_by_error(c, end);
-    }
 }
 
 /* Tells the peer and the owner, and leaves a shell that answers late packets for three probe timeouts. */
@@ -526,6 +337,7 @@ void quic_conn_flush(struct quic_conn *c)
 {
     uint64_t now = net_now();
     if (c->state == QUIC_LINGERING) return;
+    if (c->fatal && !c->close_wanted) quic_dial_again(c, now);
     if (!c->fatal && !c->close_wanted) quic_streams_callbacks(c);
     if (!c->fatal && !c->close_wanted) c->fatal = quic_streams_open(c);
     if (!c->fatal && !c->close_wanted) c->fatal = quic_conn_send_due(c, now);

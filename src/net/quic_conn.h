@@ -4,9 +4,8 @@
  *   HANDSHAKE ───────────────▶ OPEN ─────────────────▶ LINGERING ──▶ freed
  *        └──────────────────────────────────────────────▲   owner was told; late packets still get our CONNECTION_CLOSE
  *
- * A dialled connection sends its packets to every candidate address until one of them answers with a packet under
- * handshake keys; that address is final. ngtcp2 sees one made-up path all the time (wire/endpoint.md 6.3). An accepted
- * one has real paths, and follows its client when that moves (RFC 9000 section 9). */
+ * A dialled connection finds its address among the candidates (quic_dial.h). An accepted one has real paths, and
+ * follows its client when that moves (RFC 9000 section 9). */
 #ifndef HKV_NET_QUIC_CONN_H
 #define HKV_NET_QUIC_CONN_H
 
@@ -19,6 +18,7 @@ enum quic_state {
     QUIC_LINGERING,
 };
 
+struct quic_ending;
 struct quic_stream;
 
 struct quic_conn {
@@ -42,10 +42,13 @@ struct quic_conn {
 
     net_addr candidates[NET_CANDIDATES_MAX]; /* dialled: where it may be */
     size_t candidate_count;
-    net_addr remote; /* dialled: where it is, once known. Accepted: who sent the first packet */
+    struct alpn_list alpns; /* dialled: what we offer */
+    uint64_t dial_ends_ns;
+    bool struck;                      /* a candidate was struck off, others are left */
+    struct quic_ending *first_strike; /* why the first one was; NULL: none */
+    net_addr remote;                  /* dialled: where it is, once known. Accepted: who sent the first packet */
     bool remote_known;
     bool handshake_packet_seen; /* the packet being read carried handshake data */
-    struct udp_socket *udp;     /* accepted: the socket it came in by */
 
     struct quic_stream *streams;
     size_t local_stream_count;
@@ -78,21 +81,29 @@ struct quic_conn {
     uint32_t late_packets;
 };
 
-/* Starts a dial; the first packet leaves before the loop waits. See transport_dial(). */
-HKV_CHECK enum hkv_err quic_conn_dial(struct net_endpoint *ep, const struct endpoint_id *peer,
-                                      const struct address_set *addrs, const struct slice *alpns, size_t alpn_count,
-                                      const struct transport_conn_events *events, void *user, struct quic_conn **out);
+/* A connection without its protocol machinery yet. Errors: HKV_E_LIMIT, HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err quic_conn_new(struct net_endpoint *ep, bool server, struct quic_conn **out);
+
+/* For dialling and accepting: the settings of both, a random id, and the last step (`rv`: ngtcp2's result). */
+void quic_conn_settings(const struct net_endpoint *ep, ngtcp2_settings *settings, ngtcp2_transport_params *params);
+void quic_random_cid(ngtcp2_cid *cid, size_t len);
+HKV_CHECK enum hkv_err quic_conn_start(struct quic_conn *c, int rv, const struct alpn_list *alpns);
+
+/* Takes the protocol machinery away; what is left can linger or be freed. */
+void quic_conn_stop(struct quic_conn *c);
 
 /* The protocol that both sides chose; false while there is none. Borrowed from the connection. */
 bool quic_conn_alpn(const struct quic_conn *c, struct slice *out);
 
-/* Makes the connection of an incoming Initial. `odcid` is the id the client chose at first, when a Retry came between.
- */
-HKV_CHECK enum hkv_err quic_conn_accept(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
-                                        const ngtcp2_pkt_hd *hd, const ngtcp2_cid *odcid, struct quic_conn **out);
+/* Makes the connection of an incoming Initial. `odcid`: the id that the client chose first, if a Retry came between. */
+HKV_CHECK enum hkv_err quic_conn_accept(struct net_endpoint *ep, const struct udp_datagram *d, const ngtcp2_pkt_hd *hd,
+                                        const ngtcp2_cid *odcid, struct quic_conn **out);
 
 /* A datagram for this connection. */
 void quic_conn_receive(struct quic_conn *c, const struct udp_datagram *d);
+
+/* Where the peer is now, as far as we know. */
+void quic_conn_remote(const struct quic_conn *c, net_addr *out);
 
 /* Whether a packet from `remote` that ends with `token` is a stateless reset of this connection. */
 bool quic_conn_resets(struct quic_conn *c, const net_addr *remote,

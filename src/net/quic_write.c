@@ -21,18 +21,12 @@ void quic_conn_send(struct quic_conn *c, const net_addr *local, const net_addr *
                     size_t segment)
 {
     static const net_addr any; /* a dialler leaves its own address to the kernel: it may change under way */
-    if (c->server) {
-        udp_send(c->udp, local, remote, data, len, segment);
-        c->bytes_sent += len;
-        c->ep->stats.bytes_sent += len;
-        return;
-    }
-    const net_addr *to = c->remote_known ? &c->remote : c->candidates;
-    size_t count = c->remote_known ? 1 : c->candidate_count;
+    const net_addr *to = c->server ? remote : c->remote_known ? &c->remote : c->candidates;
+    size_t count = c->server || c->remote_known ? 1 : c->candidate_count;
     for (size_t i = 0; i < count; i++) {
         struct udp_socket *udp = net_endpoint_udp(c->ep, &to[i]);
         if (!udp) continue;
-        udp_send(udp, &any, &to[i], data, len, segment);
+        udp_send(udp, c->server ? local : &any, &to[i], data, len, segment);
         c->bytes_sent += len;
         c->ep->stats.bytes_sent += len;
     }
@@ -89,9 +83,10 @@ static ngtcp2_ssize write_packet(struct quic_conn *c, ngtcp2_path *path, uint8_t
 
 static bool write_blocked(struct quic_conn *c)
 {
-    if (c->server) return c->udp->blocked;
+    net_addr remote;
     if (!c->remote_known) return false; /* some candidate may get it */
-    struct udp_socket *udp = net_endpoint_udp(c->ep, &c->remote);
+    quic_conn_remote(c, &remote);
+    struct udp_socket *udp = net_endpoint_udp(c->ep, &remote);
     return udp && udp->blocked;
 }
 

@@ -2,8 +2,6 @@
 
 #include <sodium.h>
 
-#include "net/limits.h"
-
 #define SPKI_PREFIX_BYTES  12
 #define SPKI_BYTES         (SPKI_PREFIX_BYTES + ID_BYTES)
 #define PKCS8_PREFIX_BYTES 16
@@ -61,16 +59,16 @@ void tls_identity_fini(struct tls_identity *t)
 }
 
 static int tls_session_configure(gnutls_session_t session, const struct tls_identity *t, bool server,
-                                 const struct slice *alpns, size_t alpn_count)
+                                 const struct alpn_list *alpns)
 {
     gnutls_datum_t protocols[NET_ALPN_MAX];
-    for (size_t i = 0; i < alpn_count; i++) {
-        memcpy(&protocols[i].data, &alpns[i].data, sizeof protocols[i].data); /* GnuTLS copies; it only lacks a const */
-        protocols[i].size = (unsigned)alpns[i].len;
+    for (size_t i = 0; i < alpns->count; i++) { /* GnuTLS copies; it only lacks a const */
+        memcpy(&protocols[i].data, &alpns->items[i].data, sizeof protocols[i].data);
+        protocols[i].size = (unsigned)alpns->items[i].len;
     }
     int rv = gnutls_priority_set(session, t->priority);
     if (rv == 0) rv = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, t->credentials);
-    if (rv == 0) rv = gnutls_alpn_set_protocols(session, protocols, (unsigned)alpn_count, GNUTLS_ALPN_MANDATORY);
+    if (rv == 0) rv = gnutls_alpn_set_protocols(session, protocols, (unsigned)alpns->count, GNUTLS_ALPN_MANDATORY);
     if (rv) return rv;
     if (server) {
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);
@@ -79,7 +77,7 @@ static int tls_session_configure(gnutls_session_t session, const struct tls_iden
     return ngtcp2_crypto_gnutls_configure_client_session(session) ? GNUTLS_E_INTERNAL_ERROR : 0;
 }
 
-enum hkv_err tls_session_new(const struct tls_identity *t, bool server, const struct slice *alpns, size_t alpn_count,
+enum hkv_err tls_session_new(const struct tls_identity *t, bool server, const struct alpn_list *alpns,
                              ngtcp2_crypto_conn_ref *ref, gnutls_certificate_verify_function *verify,
                              gnutls_session_t *out)
 {
@@ -88,7 +86,7 @@ enum hkv_err tls_session_new(const struct tls_identity *t, bool server, const st
     gnutls_session_t session = NULL;
     int rv = gnutls_init(&session, flags);
     if (rv) return tls_error(rv, "session");
-    rv = tls_session_configure(session, t, server, alpns, alpn_count);
+    rv = tls_session_configure(session, t, server, alpns);
     if (rv) {
         gnutls_deinit(session);
         return tls_error(rv, "session");

@@ -12,6 +12,7 @@
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
 #include "base/ids.h"
+#include "net/alpn_list.h"
 
 #define TLS_ALERT_INTERNAL      80
 #define TLS_ALERT_UNKNOWN_CA    48
@@ -31,9 +32,9 @@ HKV_CHECK enum hkv_err tls_identity_init(struct tls_identity *t, const struct se
 void tls_identity_fini(struct tls_identity *t);
 
 /* A session for one connection; `ref` must outlive it. Errors: HKV_E_NOMEM, HKV_E_INTERNAL. */
-HKV_CHECK enum hkv_err tls_session_new(const struct tls_identity *t, bool server, const struct slice *alpns,
-                                       size_t alpn_count, ngtcp2_crypto_conn_ref *ref,
-                                       gnutls_certificate_verify_function *verify, gnutls_session_t *out);
+HKV_CHECK enum hkv_err tls_session_new(const struct tls_identity *t, bool server, const struct alpn_list *alpns,
+                                       ngtcp2_crypto_conn_ref *ref, gnutls_certificate_verify_function *verify,
+                                       gnutls_session_t *out);
 
 /* The peer's key, when it sent exactly one Ed25519 public key that is a point of full order. Keys of small or mixed
  * order belong to nobody: signatures under them can be forged for GnuTLS, so they never become an id. */

@@ -1,4 +1,5 @@
 /* struct transport over the endpoint: the functions of wire/transport.h. */
+#include "net/quic_dial.h"
 #include "net/quic_stream.h"
 
 static struct quic_conn *as_conn(struct transport_conn *conn)
@@ -16,7 +17,7 @@ static enum hkv_err ops_dial(struct transport *t, const struct endpoint_id *peer
                              void *user, struct transport_conn **out)
 {
     struct quic_conn *c;
-    TRY(quic_conn_dial((struct net_endpoint *)t, peer, addrs, alpns, alpn_count, events, user, &c));
+    TRY(quic_dial((struct net_endpoint *)t, peer, addrs, alpns, alpn_count, events, user, &c));
     *out = &c->base;
     return HKV_OK;
 }
@@ -48,17 +49,13 @@ static void ops_conn_path(struct transport_conn *conn, struct transport_path_inf
     struct quic_conn *c = as_conn(conn);
     *out = (struct transport_path_info){
         .rtt_us = c->rtt_us, .bytes_sent = c->bytes_sent, .bytes_received = c->bytes_received};
-    net_addr_to(&out->remote, c->remote_known ? &c->remote : &c->candidates[0]);
-    if (!c->ng) return;
+    net_addr remote;
+    quic_conn_remote(c, &remote);
+    net_addr_to(&out->remote, &remote);
+    if (!c->ng || c->state != QUIC_OPEN) return;
     ngtcp2_conn_info info;
     ngtcp2_conn_get_conn_info(c->ng, &info);
-    if (c->state == QUIC_OPEN) out->rtt_us = info.smoothed_rtt / NGTCP2_MICROSECONDS;
-    if (c->server) {
-        net_addr remote = {0};
-        const ngtcp2_path *path = ngtcp2_conn_get_path(c->ng);
-        memcpy(&remote, path->remote.addr, path->remote.addrlen);
-        net_addr_to(&out->remote, &remote);
-    }
+    out->rtt_us = info.smoothed_rtt / NGTCP2_MICROSECONDS;
 }
 
 static void ops_conn_close(struct transport_conn *conn, uint64_t code, const char *reason)

@@ -1,5 +1,5 @@
 /* Dialling and accepting: who is who, which protocol, and what is refused. */
-#include "fixture.h"
+#include "fixture_proxy.h"
 
 static void connect_both_families(void **state)
 {
@@ -44,6 +44,91 @@ static void wrong_id_is_noticed(void **state)
     struct net_endpoint_stats stats = {.half_open = 1};
     rig_until(&rig, (net_endpoint_stats(rig.nodes[1].ep, &stats), stats.half_open == 0));
     assert_int_equal(rig.nodes[1].conn_count, 0);
+    rig_fini(&rig);
+}
+
+static struct net_endpoint_stats stats_of(struct rig_node *node)
+{
+    struct net_endpoint_stats stats;
+    net_endpoint_stats(node->ep, &stats);
+    return stats;
+}
+
+/* Dials node 1, which at first hears nothing, at its own address and at `wrong`, where another node answers. */
+static void dial_past(struct rig *rig, struct rig_node *other, struct socket_address wrong)
+{
+    struct rig_proxy proxy;
+    struct transport_path_info path;
+    rig_proxy_open(&proxy, &rig->nodes[1]);
+    proxy.drop = true;
+    struct socket_address at[] = {wrong, rig_proxy_address(&proxy)};
+    uint64_t before = stats_of(other).bytes_received;
+    struct rig_conn *a = rig_dial_at(&rig->nodes[0], net_endpoint_id(rig->nodes[1].ep), at, 2, RIG_ALPN_A);
+    rig_until(rig, stats_of(other).bytes_received > before);
+    proxy.drop = false;
+    rig_until(rig, a->opened || a->closed);
+    assert_false(a->closed);
+    assert_memory_equal(&a->peer, net_endpoint_id(rig->nodes[1].ep), ID_BYTES);
+    transport_conn_path(a->conn, &path);
+    assert_int_equal(path.remote.port, at[1].port);
+    rig_proxy_close(&proxy);
+}
+
+/* A private address of the peer, which is that of another node where we are. */
+static void another_node_at_an_address_of_the_peer_does_not_end_the_dial(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    for (size_t i = 0; i < 3; i++) rig_open(&rig, i);
+    dial_past(&rig, &rig.nodes[2], rig_address(&rig.nodes[2]));
+    assert_int_equal(rig.nodes[2].conn_count, 0);
+    rig_fini(&rig);
+}
+
+/* The same, and it does not even speak our protocol: it says so before it shows its key. */
+static void node_of_another_protocol_at_an_address_of_the_peer_does_not_end_the_dial(void **state)
+{
+    (void)state;
+    static const char *const alpns[] = {"/test/other"};
+    struct rig rig;
+    rig_init(&rig);
+    rig_open(&rig, 0);
+    rig_open(&rig, 1);
+    rig_open_alpns(&rig, 2, alpns, 1);
+    dial_past(&rig, &rig.nodes[2], rig_address(&rig.nodes[2]));
+    rig_fini(&rig);
+}
+
+/* Every machine with containers has 172.17.0.1, and says so in its tickets. */
+static void our_own_address_among_those_of_the_peer_does_not_end_the_dial(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    rig.wildcard = true;
+    rig_open(&rig, 0);
+    rig.wildcard = false;
+    rig_open(&rig, 1);
+    dial_past(&rig, &rig.nodes[0], rig_address(&rig.nodes[0]));
+    assert_int_equal(rig_accepted_count(&rig.nodes[0]), 0);
+    rig_fini(&rig);
+}
+
+static void who_answers_instead_of_the_peer_is_told_when_nobody_else_answers(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    rig.limits.dial_timeout_ms = 300;
+    for (size_t i = 0; i < 3; i++) rig_open(&rig, i);
+    struct socket_address at[] = {rig_address(&rig.nodes[1]), rig_address(&rig.nodes[2])};
+    struct endpoint_id id = *net_endpoint_id(rig.nodes[2].ep);
+    rig_close_node(&rig.nodes[2]);
+    struct rig_conn *a = rig_dial_at(&rig.nodes[0], &id, at, 2, RIG_ALPN_A);
+    rig_until(&rig, a->closed);
+    assert_int_equal(a->err, HKV_E_PEER_IDENTITY);
+    assert_int_equal(a->code, 0x130);
     rig_fini(&rig);
 }
 
@@ -242,6 +327,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(connect_both_families),
         cmocka_unit_test(wrong_id_is_noticed),
+        cmocka_unit_test(another_node_at_an_address_of_the_peer_does_not_end_the_dial),
+        cmocka_unit_test(node_of_another_protocol_at_an_address_of_the_peer_does_not_end_the_dial),
+        cmocka_unit_test(our_own_address_among_those_of_the_peer_does_not_end_the_dial),
+        cmocka_unit_test(who_answers_instead_of_the_peer_is_told_when_nobody_else_answers),
         cmocka_unit_test(untrusted_id_is_refused_in_the_handshake),
         cmocka_unit_test(owner_can_turn_a_connection_down),
         cmocka_unit_test(unknown_alpn_is_refused),
