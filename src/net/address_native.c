@@ -17,6 +17,17 @@ void net_addr_from(net_addr *out, const struct socket_address *in)
     }
 }
 
+void net_addr_from_mapped(net_addr *out, const struct socket_address *in)
+{
+    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
+    struct socket_address plain = *in;
+    if (in->is_ipv6 && memcmp(in->ip, mapped, sizeof mapped) == 0) {
+        plain.is_ipv6 = false;
+        memcpy(plain.ip, in->ip + sizeof mapped, 4);
+    }
+    net_addr_from(out, &plain);
+}
+
 void net_addr_to(struct socket_address *out, const net_addr *in)
 {
     memset(out, 0, sizeof *out);

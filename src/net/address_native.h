@@ -10,6 +10,8 @@
 typedef ngtcp2_sockaddr_union net_addr;
 
 void net_addr_from(net_addr *out, const struct socket_address *in);
+/* The same, with an IPv4-mapped IPv6 address made plain IPv4: our sockets are of one family each. */
+void net_addr_from_mapped(net_addr *out, const struct socket_address *in);
 void net_addr_to(struct socket_address *out, const net_addr *in);
 socklen_t net_addr_len(const net_addr *a);
 

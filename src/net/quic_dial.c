@@ -23,7 +23,7 @@ static void dial_candidates(struct quic_conn *c, const struct address_set *addrs
     for (size_t i = 0; i < addrs->count && c->candidate_count < NET_CANDIDATES_MAX; i++) {
         net_addr a;
         if (addrs->items[i].kind != ADDRESS_IP || addrs->items[i].socket.port == 0) continue;
-        net_addr_from(&a, &addrs->items[i].socket);
+        net_addr_from_mapped(&a, &addrs->items[i].socket);
         struct udp_socket *udp = net_endpoint_udp(c->ep, &a);
         if (!udp || net_addr_equal(&a, &udp->bound) || quic_dial_asks(c, &a)) continue;
         c->candidates[c->candidate_count++] = a;

@@ -132,6 +132,20 @@ static void who_answers_instead_of_the_peer_is_told_when_nobody_else_answers(voi
     rig_fini(&rig);
 }
 
+static void mapped_address_is_dialled_as_ipv4(void **state)
+{
+    (void)state;
+    struct rig rig;
+    rig_init(&rig);
+    rig_open(&rig, 0);
+    rig_open(&rig, 1);
+    struct socket_address at = {.is_ipv6 = true, .port = rig_address(&rig.nodes[1]).port};
+    memcpy(at.ip + 10, (uint8_t[]){0xff, 0xff, 127, 0, 0, 1}, 6);
+    struct rig_conn *a = rig_dial_at(&rig.nodes[0], net_endpoint_id(rig.nodes[1].ep), &at, 1, RIG_ALPN_A);
+    rig_until(&rig, a->opened);
+    rig_fini(&rig);
+}
+
 static void untrusted_id_is_refused_in_the_handshake(void **state)
 {
     (void)state;
@@ -331,6 +345,7 @@ int main(void)
         cmocka_unit_test(node_of_another_protocol_at_an_address_of_the_peer_does_not_end_the_dial),
         cmocka_unit_test(our_own_address_among_those_of_the_peer_does_not_end_the_dial),
         cmocka_unit_test(who_answers_instead_of_the_peer_is_told_when_nobody_else_answers),
+        cmocka_unit_test(mapped_address_is_dialled_as_ipv4),
         cmocka_unit_test(untrusted_id_is_refused_in_the_handshake),
         cmocka_unit_test(owner_can_turn_a_connection_down),
         cmocka_unit_test(unknown_alpn_is_refused),
