@@ -87,7 +87,9 @@ static enum hkv_err interfaces_add(const struct ifaddrs *list, const struct sock
     for (const struct ifaddrs *i = list; i; i = i->ifa_next) {
         if (!interface_address(i, bound, bound_count, &a)) continue;
         if (interface_rank_of(&a) != rank || !address_preferred(&a)) continue;
-        TRY(address_set_add_socket(out, &a));
+        enum hkv_err err = address_set_add_socket(out, &a);
+        if (err == HKV_E_LIMIT) return HKV_OK; /* a machine with that many is found by the first ones */
+        TRY(err);
     }
     return HKV_OK;
 }

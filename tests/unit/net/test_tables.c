@@ -124,12 +124,29 @@ static void wildcard_bind_advertises_the_interfaces(void **state)
     address_set_fini(&set);
 }
 
+static void machine_with_more_addresses_than_fit_still_has_some(void **state)
+{
+    (void)state;
+    struct socket_address any[2] = {{.port = 4711}, {.port = 4712, .is_ipv6 = true}};
+    struct address_set set = {0};
+    for (uint16_t port = 1; port <= ADDRESS_SET_MAX; port++) {
+        struct socket_address a = rig_loopback(false, port);
+        assert_int_equal(address_set_add_socket(&set, &a), HKV_OK);
+    }
+    assert_int_equal(interfaces_addresses(any, 2, &set), HKV_OK);
+    assert_int_equal(set.count, ADDRESS_SET_MAX);
+    address_set_fini(&set);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(stop_sending_is_found_behind_every_frame), cmocka_unit_test(stops_of_one_packet_are_bounded),
-        cmocka_unit_test(addresses_are_ranked_as_iroh_ranks_them),  cmocka_unit_test(specific_bind_is_advertised_alone),
+        cmocka_unit_test(stop_sending_is_found_behind_every_frame),
+        cmocka_unit_test(stops_of_one_packet_are_bounded),
+        cmocka_unit_test(addresses_are_ranked_as_iroh_ranks_them),
+        cmocka_unit_test(specific_bind_is_advertised_alone),
         cmocka_unit_test(wildcard_bind_advertises_the_interfaces),
+        cmocka_unit_test(machine_with_more_addresses_than_fit_still_has_some),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
