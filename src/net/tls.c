@@ -68,7 +68,9 @@ static int tls_session_configure(gnutls_session_t session, const struct tls_iden
     }
     int rv = gnutls_priority_set(session, t->priority);
     if (rv == 0) rv = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, t->credentials);
-    if (rv == 0) rv = gnutls_alpn_set_protocols(session, protocols, (unsigned)alpns->count, GNUTLS_ALPN_MANDATORY);
+    if (rv == 0)
+        rv = gnutls_alpn_set_protocols(session, protocols, (unsigned)alpns->count,
+                                       GNUTLS_ALPN_MANDATORY | GNUTLS_ALPN_SERVER_PRECEDENCE);
     if (rv) return rv;
     if (server) {
         gnutls_certificate_server_set_request(session, GNUTLS_CERT_REQUIRE);

@@ -201,6 +201,21 @@ struct rig_conn *rig_dial(struct rig_node *from, struct rig_node *to, const char
     return rig_dial_at(from, net_endpoint_id(to->ep), &at, 1, alpn);
 }
 
+struct rig_conn *rig_dial_any(struct rig_node *from, struct rig_node *to, const char *const *alpns, size_t alpn_count)
+{
+    struct address_set set = {0};
+    struct slice list[8];
+    struct socket_address at = rig_address(to);
+    struct rig_conn *rc = conn_slot(from);
+    for (size_t i = 0; i < alpn_count; i++) list[i] = slice_of_text(alpns[i]);
+    assert_int_equal(address_set_add_socket(&set, &at), HKV_OK);
+    assert_int_equal(transport_dial_any(net_endpoint_transport(from->ep), net_endpoint_id(to->ep), &set, list,
+                                        alpn_count, &conn_events, rc, &rc->conn),
+                     HKV_OK);
+    address_set_fini(&set);
+    return rc;
+}
+
 static bool on_admit(void *user, const struct endpoint_id *peer)
 {
     struct rig_node *node = user;

@@ -118,6 +118,8 @@ struct rig_conn *rig_dial(struct rig_node *from, struct rig_node *to, const char
 struct rig_conn *rig_dial_at(struct rig_node *from, const struct endpoint_id *to, const struct socket_address *at,
                              size_t at_count, const char *alpn);
 
+struct rig_conn *rig_dial_any(struct rig_node *from, struct rig_node *to, const char *const *alpns, size_t alpn_count);
+
 struct rig_stream *rig_stream(struct rig_conn *conn);
 void rig_write(struct rig_stream *s, const void *data, size_t len);
 /* Writes the pattern up to s->write_goal as far as s->write_mark allows, then finishes; goes on at writable. */

@@ -178,6 +178,25 @@ static void owner_can_turn_a_connection_down(void **state)
     rig_fini(&rig);
 }
 
+static void acceptor_takes_what_it_likes_best_of_the_protocols_offered(void **state)
+{
+    (void)state;
+    static const char *const offered[] = {"/test/unknown", RIG_ALPN_B, RIG_ALPN_A};
+    struct rig rig;
+    rig_init(&rig);
+    rig_open(&rig, 0);
+    rig_open(&rig, 1);
+    for (size_t count = 2; count <= 3; count++) {
+        const char *want = count == 2 ? RIG_ALPN_B : RIG_ALPN_A;
+        struct rig_conn *a = rig_dial_any(&rig.nodes[0], &rig.nodes[1], offered, count);
+        assert_int_equal(transport_conn_alpn(a->conn).len, 0);
+        rig_until(&rig, a->opened && rig_accepted_count(&rig.nodes[1]) == count - 1);
+        assert_string_equal(rig_accepted(&rig.nodes[1])->alpn, want);
+        assert_true(slice_equal(transport_conn_alpn(a->conn), slice_of_text(want)));
+    }
+    rig_fini(&rig);
+}
+
 static void unknown_alpn_is_refused(void **state)
 {
     (void)state;
@@ -348,6 +367,7 @@ int main(void)
         cmocka_unit_test(mapped_address_is_dialled_as_ipv4),
         cmocka_unit_test(untrusted_id_is_refused_in_the_handshake),
         cmocka_unit_test(owner_can_turn_a_connection_down),
+        cmocka_unit_test(acceptor_takes_what_it_likes_best_of_the_protocols_offered),
         cmocka_unit_test(unknown_alpn_is_refused),
         cmocka_unit_test(dead_port_fails_in_time),
         cmocka_unit_test(what_cannot_be_dialled_is_said_at_once),
