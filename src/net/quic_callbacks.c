@@ -201,8 +201,8 @@ static int on_update_key(ngtcp2_conn *ng, uint8_t *rx_secret, uint8_t *tx_secret
                          const uint8_t *tx_now, size_t secret_len, void *user)
 {
     struct quic_conn *c = user;
-    c->ep->stats.key_updates++;
-    c->keys_ready = net_now();
+    if (c->keys_ready_ns) c->ep->stats.key_updates++; /* the first ones are only kept ready */
+    c->keys_ready_ns = net_now();
     return ngtcp2_crypto_update_key_cb(ng, rx_secret, tx_secret, rx_ctx, rx_iv, tx_ctx, tx_iv, rx_now, tx_now,
                                        secret_len, user);
 }

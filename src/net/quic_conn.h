@@ -72,8 +72,8 @@ struct quic_conn {
     uint64_t bytes_sent;
     uint64_t bytes_received;
     uint64_t packets_sent;
-    uint64_t key_packets; /* sent since the last key update of ours */
-    uint64_t keys_ready;  /* when the next keys were made, by the loop's clock (ns) */
+    uint64_t key_packets;   /* sent since the last key update of ours */
+    uint64_t keys_ready_ns; /* when the next keys were made; 0: none yet */
 
     uint8_t *close_packet; /* LINGERING: what late packets get */
     size_t close_packet_len;

@@ -96,7 +96,7 @@ static int write_key_update(struct quic_conn *c, uint64_t now)
 {
     uint64_t after = c->ep->limits.key_update_packets;
     if (!after || c->key_packets < after || c->state != QUIC_OPEN) return 0;
-    if (now < c->keys_ready + c->ep->limits.key_update_spacing_ms * NGTCP2_MILLISECONDS) return 0;
+    if (now < c->keys_ready_ns + c->ep->limits.key_update_spacing_ms * NGTCP2_MILLISECONDS) return 0;
     int rv = ngtcp2_conn_initiate_key_update(c->ng, now);
     if (rv == NGTCP2_ERR_INVALID_STATE) return 0; /* not confirmed yet, or the last one is too recent: next time */
     c->key_packets = 0;

@@ -124,6 +124,21 @@ static void keys_are_updated_under_way(void **state)
     through_fini(&t);
 }
 
+static void keys_that_are_only_ready_are_no_update(void **state)
+{
+    (void)state;
+    struct through t;
+    struct net_endpoint_stats stats;
+    rig_init(&t.rig);
+    through_connect(&t);
+    exchange(&t, 100000);
+    for (int i = 0; i < 2; i++) {
+        net_endpoint_stats(t.rig.nodes[i].ep, &stats);
+        assert_int_equal(stats.key_updates, 0);
+    }
+    through_fini(&t);
+}
+
 static void client_may_change_its_address(void **state)
 {
     (void)state;
@@ -275,6 +290,7 @@ int main(void)
         cmocka_unit_test(keep_alive_outlasts_the_idle_time),
         cmocka_unit_test(vanished_peer_is_noticed_despite_keep_alive),
         cmocka_unit_test(keys_are_updated_under_way),
+        cmocka_unit_test(keys_that_are_only_ready_are_no_update),
         cmocka_unit_test(client_may_change_its_address),
         cmocka_unit_test(client_may_change_its_address_in_the_middle_of_a_stream),
         cmocka_unit_test(copies_of_the_first_packets_make_one_connection),
