@@ -44,6 +44,7 @@ static void on_front(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const
     memcpy(&p->dialler, from, sizeof p->dialler);
     p->to_endpoint++;
     p->bytes_to_endpoint += (uint64_t)len;
+    p->bytes_forth[p->active] += (uint64_t)len;
     forward(p, &p->held[0], &p->back[p->active], bytes, len, &p->endpoint);
     if (p->twice) send_bytes(&p->back[1 - p->active], bytes->base, (size_t)len, &p->endpoint);
 }
@@ -52,8 +53,10 @@ static void on_back(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const 
 {
     struct rig_proxy *p = handle->data;
     (void)flags;
-    if (len <= 0 || !from || p->drop || p->drop_back) return;
-    p->to_dialler[handle - p->back]++;
+    size_t by = (size_t)(handle - p->back);
+    if (len > 0) p->bytes_back[by] += (uint64_t)len;
+    if (len <= 0 || !from || p->drop || p->drop_back || p->victim[by]) return;
+    p->to_dialler[by]++;
     p->bytes_to_dialler += (uint64_t)len;
     forward(p, &p->held[1], &p->front, bytes, len, &p->dialler);
 }
@@ -110,4 +113,12 @@ void rig_proxy_inject(struct rig_proxy *p, size_t index, const void *data, size_
     memcpy(copy, data, len);
     uv_buf_t part = uv_buf_init(copy, (unsigned)len);
     assert_int_equal(uv_udp_try_send(&p->back[index], &part, 1, (const struct sockaddr *)&p->endpoint), (int)len);
+}
+
+void rig_proxy_answer(struct rig_proxy *p, const void *data, size_t len)
+{
+    char copy[2048];
+    assert_true(len <= sizeof copy);
+    memcpy(copy, data, len);
+    send_bytes(&p->front, copy, len, &p->dialler);
 }

@@ -23,13 +23,16 @@ struct rig_proxy {
     bool twice;       /* every datagram to the endpoint is sent from back[0] and back[1] */
     bool drop;        /* nothing passes any more */
     bool drop_back;   /* what comes back does not pass */
+    bool victim[3];   /* a back that the endpoint only believes to talk to the dialler by: nothing comes back by it */
     struct sockaddr_in dialler;
     struct sockaddr_in endpoint;
     uint64_t to_endpoint;
     uint64_t to_dialler[3];
+    uint64_t bytes_forth[3]; /* by each of the backs */
+    uint64_t bytes_back[3];
     uint64_t bytes_to_endpoint;
     uint64_t bytes_to_dialler;
-    char slot[65536];
+    char slot[65536]; /* what came last */
 };
 
 void rig_proxy_open(struct rig_proxy *proxy, struct rig_node *endpoint);
@@ -39,5 +42,8 @@ uint16_t rig_proxy_back_port(struct rig_proxy *proxy, size_t index);
 
 /* Sends a datagram of the test's own making to the endpoint. */
 void rig_proxy_inject(struct rig_proxy *proxy, size_t index, const void *data, size_t len);
+
+/* The same to the dialler, who must have sent something. */
+void rig_proxy_answer(struct rig_proxy *proxy, const void *data, size_t len);
 
 #endif

@@ -73,6 +73,79 @@ static void unknown_quic_version_is_answered(void **state)
     rig_fini(&rig);
 }
 
+/* An Initial that anybody can write, with bytes that nobody can read. */
+static void initial_that_nobody_can_read_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct rig_proxy proxy;
+    rig_init(&rig);
+    rig.limits.dial_timeout_ms = 10 * RIG_DEADLINE_MS; /* no handshake ends for that */
+    rig_open(&rig, 1);
+    rig_proxy_open(&proxy, &rig.nodes[1]);
+    uint8_t packet[1200] = {0xc3, 0, 0, 0, 1, 8, [14] = 8, [23] = 0, [24] = 0x44, [25] = 0x96};
+    uint64_t bytes = 0;
+    for (int i = 0; i < 200; i++, bytes += sizeof packet) {
+        randombytes_buf(packet + 6, 8);
+        randombytes_buf(packet + 26, sizeof packet - 26);
+        rig_proxy_inject(&proxy, 0, packet, sizeof packet);
+    }
+    rig_until(&rig, stats_of(&rig.nodes[1]).bytes_received == bytes && stats_of(&rig.nodes[1]).conns == 0);
+    assert_int_equal(stats_of(&rig.nodes[1]).half_open, 0);
+    assert_int_equal(stats_of(&rig.nodes[1]).bytes_sent, 0);
+    rig_proxy_close(&proxy);
+    rig_fini(&rig);
+}
+
+/* Answers the first packet of a dial with a Version Negotiation that lists `version`. */
+static struct rig_conn *dial_negotiating(struct rig *rig, struct rig_proxy *proxy, uint32_t version)
+{
+    rig_open(rig, 0);
+    rig_open(rig, 1);
+    rig_proxy_open(proxy, &rig->nodes[1]);
+    proxy->active = 2;
+    proxy->victim[2] = true;
+    struct socket_address at = rig_proxy_address(proxy);
+    struct rig_conn *a = rig_dial_at(&rig->nodes[0], net_endpoint_id(rig->nodes[1].ep), &at, 1, RIG_ALPN_A);
+    rig_until(rig, proxy->to_endpoint == 1);
+    const uint8_t *initial = (const uint8_t *)proxy->slot, *dcid = initial + 6, *scid = dcid + dcid[-1] + 1;
+    ngtcp2_ssize n;
+    uint8_t packet[200];
+    n = ngtcp2_pkt_write_version_negotiation(packet, sizeof packet, 0, scid, scid[-1], dcid, dcid[-1], &version, 1);
+    assert_true(n > 0);
+    rig_proxy_answer(proxy, packet, (size_t)n);
+    return a;
+}
+
+static void peer_of_other_versions_is_named_at_once(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct rig_proxy proxy;
+    rig_init(&rig);
+    struct rig_conn *a = dial_negotiating(&rig, &proxy, 0x99);
+    rig_until(&rig, a->closed);
+    assert_int_equal(a->err, HKV_E_PEER_REFUSED);
+    assert_non_null(strstr(a->why, "QUIC version 1"));
+    rig_proxy_close(&proxy);
+    rig_fini(&rig);
+}
+
+/* It lists the very version that we asked for: nobody honest sends that (RFC 9000, 6.2). */
+static void version_negotiation_that_makes_no_sense_is_ignored(void **state)
+{
+    (void)state;
+    struct rig rig;
+    struct rig_proxy proxy;
+    rig_init(&rig);
+    struct rig_conn *a = dial_negotiating(&rig, &proxy, NGTCP2_PROTO_VER_V1);
+    proxy.victim[2] = false;
+    rig_until(&rig, a->opened || a->closed);
+    assert_false(a->closed);
+    rig_proxy_close(&proxy);
+    rig_fini(&rig);
+}
+
 static void under_load_addresses_must_prove_themselves(void **state)
 {
     (void)state;
@@ -281,6 +354,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(noise_is_ignored),
         cmocka_unit_test(unknown_quic_version_is_answered),
+        cmocka_unit_test(initial_that_nobody_can_read_leaves_nothing_behind),
+        cmocka_unit_test(peer_of_other_versions_is_named_at_once),
+        cmocka_unit_test(version_negotiation_that_makes_no_sense_is_ignored),
         cmocka_unit_test(under_load_addresses_must_prove_themselves),
         cmocka_unit_test(retry_token_of_another_address_is_worth_nothing),
         cmocka_unit_test(half_open_connections_are_bounded_by_retry),

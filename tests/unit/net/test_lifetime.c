@@ -179,6 +179,33 @@ static void client_may_change_its_address_in_the_middle_of_a_stream(void **state
     through_fini(&t);
 }
 
+/* Somebody on the way sends packets of the client on from an address of its choice: nobody there may be flooded, and
+ * the client keeps its connection. */
+static void packets_from_an_address_that_is_not_the_clients_do_not_draw_the_stream(void **state)
+{
+    (void)state;
+    struct through t;
+    rig_init(&t.rig);
+    through_connect(&t);
+    struct rig_stream *s = rig_stream(t.a);
+    t.rig.nodes[1].behaviour.echo = true;
+    s->write_goal = 8 << 20;
+    s->write_mark = 1 << 20;
+    rig_pump(s);
+    rig_until(&t.rig, s->received_bytes > 1 << 20);
+    t.proxy.victim[1] = true;
+    t.proxy.active = 1;
+    uint64_t before = t.proxy.to_endpoint;
+    rig_until(&t.rig, t.proxy.to_endpoint > before);
+    t.proxy.active = 0;
+    rig_until(&t.rig, s->closed || t.a->closed);
+    assert_false(t.a->closed);
+    assert_int_equal(s->received_bytes, 8 << 20);
+    assert_int_equal(s->mismatches, 0);
+    assert_true(t.proxy.bytes_back[1] <= 3 * t.proxy.bytes_forth[1]);
+    through_fini(&t);
+}
+
 static void copies_of_the_first_packets_make_one_connection(void **state)
 {
     (void)state;
@@ -293,6 +320,7 @@ int main(void)
         cmocka_unit_test(keys_that_are_only_ready_are_no_update),
         cmocka_unit_test(client_may_change_its_address),
         cmocka_unit_test(client_may_change_its_address_in_the_middle_of_a_stream),
+        cmocka_unit_test(packets_from_an_address_that_is_not_the_clients_do_not_draw_the_stream),
         cmocka_unit_test(copies_of_the_first_packets_make_one_connection),
         cmocka_unit_test(both_known_addresses_of_a_peer_are_sprayed_and_one_wins),
         cmocka_unit_test(restarted_peer_is_noticed_at_the_next_packet),

@@ -195,6 +195,35 @@ static void reset_and_stop_carry_their_codes(void **state)
     rig_fini(&p.rig);
 }
 
+/* The writer resets, the reader stops, or both do, while the reader has consumed nothing: what is lost that way must
+ * not be missing from the connection's window for ever. */
+static void window_comes_back_however_a_stream_ends(void **state)
+{
+    (void)state;
+    struct pair p;
+    rig_init(&p.rig);
+    p.rig.limits.conn_window_bytes = 256 * 1024;
+    pair_connect(&p);
+    p.rig.nodes[1].behaviour.hold = true;
+    for (size_t i = 0; i < 60; i++) {
+        struct rig_stream *s = rig_stream(p.a);
+        s->write_goal = s->write_mark = 100 * 1024;
+        rig_pump(s);
+        rig_until(&p.rig, p.b->stream_count == i + 1 && p.b->streams[i].received_bytes > 50 * 1024);
+        struct rig_stream *r = &p.b->streams[i];
+        if (i % 3 != 0 && s->stream) transport_stream_reset(s->stream, 1);
+        if (i % 3 != 1) transport_stream_stop(r->stream, 1);
+        transport_stream_reset(r->stream, 1);
+        rig_until(&p.rig, s->closed && r->closed);
+    }
+    p.rig.nodes[1].behaviour.hold = false;
+    struct rig_stream *s = rig_stream(p.a);
+    s->write_goal = s->write_mark = 1 * MIB;
+    rig_pump(s);
+    rig_until(&p.rig, s->finished);
+    rig_fini(&p.rig);
+}
+
 static void stop_reaches_a_writer_that_has_nothing_to_write(void **state)
 {
     (void)state;
@@ -337,6 +366,7 @@ int main(void)
         cmocka_unit_test(connection_window_bounds_all_streams_together),
         cmocka_unit_test(hundred_and_fifty_streams_share_a_limit_of_hundred),
         cmocka_unit_test(reset_and_stop_carry_their_codes),
+        cmocka_unit_test(window_comes_back_however_a_stream_ends),
         cmocka_unit_test(stop_reaches_a_writer_that_has_nothing_to_write),
         cmocka_unit_test(stream_that_never_began_ends_quietly),
         cmocka_unit_test(refused_stream_is_reset),
