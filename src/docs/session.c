@@ -111,6 +111,11 @@ static void aborted(struct docs_session *s, enum docs_abort_reason reason, const
     finish(s);
 }
 
+static void more_came(struct docs_session *s)
+{
+    docs_session_fail(s, error_set(HKV_E_PEER_PROTOCOL, "the peer sent more after the end of the session"));
+}
+
 /* All that the peer sent is worked off, and its FIN is here. */
 static void stream_ended(struct docs_session *s)
 {
@@ -166,6 +171,10 @@ static void greeted(struct docs_session *s, uint64_t wall_us)
 
 static void message_begins(struct docs_session *s, const struct docs_decoded *decoded)
 {
+    if (s->state == DOCS_CLOSING) { /* it stood behind the slack of the last one */
+        more_came(s);
+        return;
+    }
     if (decoded->message == DOCS_MESSAGE_GREETING) {
         greeted(s, decoded->wall_us);
         return;
@@ -410,7 +419,7 @@ void docs_session_next(struct docs_session *s, struct docs_effect *effect)
         if (s->state == DOCS_ENDED) return;
         if (can_decode(s) && decode(s)) continue;
         if (s->state == DOCS_CLOSING && !s->is_draining && (s->decoder.in.len > 0 || s->head != NULL)) {
-            docs_session_fail(s, error_set(HKV_E_PEER_PROTOCOL, "the peer sent more after the end of the session"));
+            more_came(s);
             continue;
         }
         bool is_worked_off = s->head == NULL && s->state != DOCS_WAIT_DECISION && s->state != DOCS_OPENING;

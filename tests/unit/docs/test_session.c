@@ -367,6 +367,25 @@ static void bytes_without_meaning_at_a_frames_end_are_skipped(void **state)
     array_replica_fini(&a);
 }
 
+/* The session has ended by an empty Sync whose last byte is still to come; with that comes an Abort. */
+static void an_abort_after_the_end_is_a_breach(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    vector_replica(&a, false);
+    world_peer_init(&p, DOCS_DIALLER, &a, config());
+    world_peer_settle(&p);
+    feed_hex(&p, "000000030100");
+    assert_true(p.finished && !p.ended);
+    feed_hex(&p, "ee000000020202");
+    assert_true(p.ended);
+    assert_int_equal(p.session.outcome.err, HKV_E_PEER_PROTOCOL);
+    assert_false(p.session.outcome.is_aborted);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -377,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_peer_that_breaks_the_protocol_is_dropped),
         cmocka_unit_test(an_id_of_63_bytes_in_an_entry_is_dropped),
         cmocka_unit_test(bytes_without_meaning_at_a_frames_end_are_skipped),
+        cmocka_unit_test(an_abort_after_the_end_is_a_breach),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
