@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "base/text.h"
 #include "fixture/docs_world.h"
 
 static struct namespace_id middle = {{0x80}};
@@ -187,6 +188,31 @@ static void what_is_put_off_is_covered(void **state)
     }
 }
 
+/* The entries of the vectors, "hello" and "wire-format-test", alone and together (wire/docs.md 12.2 and 12.3). */
+static void fingerprints_of_ranges_are_upstreams(void **state)
+{
+    (void)state;
+    static const char *const entries[] = {"60faa333002d5442a9dc12012c56539c8114b442f9faeb42a469f2b284101396",
+                                          "82633c86fc3982b032c8ca98e8d2be370cd46ecdc130a40397d7c98042587afc"};
+    static const char *const ranges[] = {"af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262",
+                                         "cfe9ea8af5d4f5e4099c5feb1a8a9ad51adf918b543bf9f568f36178600f21f4",
+                                         "2d70753f09c0231692888772de0e777e971f4b046cf1b6b45b4d5a4aa647489e",
+                                         "4d8ad60c09ed77543b549573f25824e2160bff46950b5df6ff24a8f822575b08"};
+    for (size_t held = 0; held < 4; held++) {
+        struct docs_summary sum = {0};
+        struct fingerprint fp;
+        char text[ID_TEXT_MAX];
+        for (size_t i = 0; i < 2; i++) {
+            if ((held >> i & 1) == 0) continue;
+            assert_true(hex_decode(slice_of_text(entries[i]), HEX_LOWER_ONLY, fp.bytes, ID_BYTES));
+            fingerprint_xor(&sum.xored, &fp);
+            sum.count++;
+        }
+        docs_summary_fingerprint(&sum, &fp);
+        assert_string_equal(id_format(fp.bytes, text), ranges[held]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +221,7 @@ int main(void)
         cmocka_unit_test(the_last_namespace_has_no_end),
         cmocka_unit_test(a_separator_is_the_shortest_that_separates),
         cmocka_unit_test(what_is_put_off_is_covered),
+        cmocka_unit_test(fingerprints_of_ranges_are_upstreams),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -17,11 +17,15 @@ static const struct {
     {1, "\x01", 1},
     {127, "\x7f", 1},
     {128, "\x80\x01", 2},
+    {300, "\xac\x02", 2},
     {16383, "\xff\x7f", 2},
     {16384, "\x80\x80\x01", 3},
+    {0xa5c7, "\xc7\xcb\x02", 3},
     {65535, "\xff\xff\x03", 3},
+    {0xcdab3412, "\x92\xe8\xac\xed\x0c", 5},
     {UINT32_MAX, "\xff\xff\xff\xff\x0f", 5},
     {1700000000000000, "\x80\x80\xf9\xc0\xc1\xc4\x82\x03", 8},
+    {0x1234567890abcdef, "\xef\x9b\xaf\x85\x89\xcf\x95\x9a\x12", 9},
     {(uint64_t)1 << 63, "\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 10},
     {UINT64_MAX, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 10},
 };
@@ -185,6 +189,78 @@ static void bytes_and_bools_are_written_as_rust_does(void **state)
     buf_fini(&out);
 }
 
+/* The composite values of postcard's own tests (src/ser/mod.rs, tests/loopback.rs), read field by field. */
+static void composites_of_postcard_itself_are_read(void **state)
+{
+    (void)state;
+    uint32_t variant, u32;
+    uint16_t u16;
+    uint8_t byte;
+    size_t count;
+    struct slice text;
+
+    /* enum variants: 1, a unit; 3, a struct of u8 and u16; 5, a tuple of u16 and u8 */
+    struct postcard_reader r = postcard_reader_of(slice_of("\x01\x03\xf0\xac\xd9\x02\x05\xe9\xd2\x01\x07", 11));
+    assert_int_equal(postcard_read_variant(&r, 6, &variant), HKV_OK);
+    assert_int_equal(variant, 1);
+    assert_int_equal(postcard_read_variant(&r, 6, &variant), HKV_OK);
+    assert_int_equal(postcard_read_byte(&r, &byte), HKV_OK);
+    assert_int_equal(postcard_read_u16(&r, &u16), HKV_OK);
+    assert_true(variant == 3 && byte == 0xf0 && u16 == 0xacac);
+    assert_int_equal(postcard_read_variant(&r, 6, &variant), HKV_OK);
+    assert_int_equal(postcard_read_u16(&r, &u16), HKV_OK);
+    assert_int_equal(postcard_read_byte(&r, &byte), HKV_OK);
+    assert_true(variant == 5 && u16 == 0x6969 && byte == 7);
+    assert_int_equal(r.in.len, 0);
+
+    /* (1u8, 10u32, "Hello!") */
+    r = postcard_reader_of(slice_of("\x01\x0a\x06Hello!", 9));
+    assert_int_equal(postcard_read_byte(&r, &byte), HKV_OK);
+    assert_int_equal(postcard_read_u32(&r, &u32), HKV_OK);
+    assert_int_equal(postcard_read_bytes(&r, 6, &text), HKV_OK);
+    assert_true(byte == 1 && u32 == 10 && slice_equal(text, slice_of_text("Hello!")) && r.in.len == 0);
+
+    /* the map {1: 5, 2: 6, 3: 7, 4: 8} of u8 */
+    r = postcard_reader_of(slice_of("\x04\x01\x05\x02\x06\x03\x07\x04\x08", 9));
+    assert_int_equal(postcard_read_length(&r, 4, &count), HKV_OK);
+    assert_int_equal(count, 4);
+    for (uint8_t key = 1; key <= 4; key++) {
+        assert_int_equal(postcard_read_byte(&r, &byte), HKV_OK);
+        assert_int_equal(byte, key);
+        assert_int_equal(postcard_read_byte(&r, &byte), HKV_OK);
+        assert_int_equal(byte, key + 4);
+    }
+    assert_int_equal(r.in.len, 0);
+}
+
+/* Strings and byte slices of the same tests: what stands before the bytes. */
+static void lengths_stand_before_strings_and_slices(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[1024];
+    static const struct {
+        struct slice bytes;
+        const char *head;
+        size_t head_len;
+    } rows[] = {
+        {{(const uint8_t *)"hElLo", 5}, "\x05", 1},
+        {{(const uint8_t *)"\x01\x10\x02\x20", 4}, "\x04", 1},
+        {{zeros, 32}, "\x20", 1},
+        {{zeros, 1024}, "\x80\x08", 2},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct buf out = {0};
+        struct slice read;
+        assert_int_equal(postcard_write_bytes(&out, rows[i].bytes), HKV_OK);
+        assert_int_equal(out.len, rows[i].head_len + rows[i].bytes.len);
+        assert_memory_equal(out.data, rows[i].head, rows[i].head_len);
+        struct postcard_reader r = postcard_reader_of(buf_slice(&out));
+        assert_int_equal(postcard_read_bytes(&r, 1024, &read), HKV_OK);
+        assert_true(slice_equal(read, rows[i].bytes) && r.in.len == 0);
+        buf_fini(&out);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +273,8 @@ int main(void)
         cmocka_unit_test(bytes_respect_the_limit_and_the_input),
         cmocka_unit_test(raw_bytes_are_copied_whole_or_not_at_all),
         cmocka_unit_test(bytes_and_bools_are_written_as_rust_does),
+        cmocka_unit_test(composites_of_postcard_itself_are_read),
+        cmocka_unit_test(lengths_stand_before_strings_and_slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

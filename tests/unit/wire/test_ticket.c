@@ -166,6 +166,43 @@ static void endpoint_tickets_are_read_as_tolerantly_as_iroh_does(void **state)
     }
 }
 
+/* wire/docs.md 12.6: the bytes of an address with a relay and an IPv4 socket. */
+static void an_address_is_written_as_worked_out(void **state)
+{
+    (void)state;
+    static const char *const addrs[] = {"127.0.0.1:1024", "https://r.example/"};
+    char *want = ticket_of_hex("endpoint", "00" ID "02"
+                                           "001268747470733a2f2f722e6578616d706c652f"
+                                           "01007f0000018008");
+    struct endpoint_address ea = endpoint_at(addrs, 2);
+    struct buf text = {0};
+    assert_int_equal(endpoint_ticket_encode(&ea, &text), HKV_OK);
+    assert_true(slice_equal(buf_slice(&text), slice_of_text(want)));
+    endpoint_address_fini(&ea);
+    buf_fini(&text);
+    free(want);
+}
+
+/* The lengths of iroh-base's own test (test_custom_addr_serde_roundtrip): we pass over them and read on. */
+static void custom_addresses_of_any_length_are_passed_over(void **state)
+{
+    (void)state;
+    static const char *const lengths[] = {"00", "01", "1d", "1e", "1f", "20", "ff01"};
+    static const size_t counts[] = {0, 1, 29, 30, 31, 32, 255};
+    for (size_t i = 0; i < VECTORS(lengths); i++) {
+        char hex[1024];
+        size_t len = (size_t)snprintf(hex, sizeof hex, "00" ID "0202d29ed102%s", lengths[i]);
+        for (size_t n = 0; n < counts[i]; n++, len += 2) memcpy(hex + len, "ab", 2);
+        (void)snprintf(hex + len, sizeof hex - len, "01007f00000101");
+        char *text = ticket_of_hex("endpoint", hex);
+        struct endpoint_address ea;
+        if (endpoint_ticket_decode(slice_of_text(text), &ea) != HKV_OK) fail_msg("%s: %s", hex, error_last());
+        assert_addresses(&ea.addrs, "127.0.0.1:1");
+        endpoint_address_fini(&ea);
+        free(text);
+    }
+}
+
 static void endpoint_tickets_that_iroh_refuses_are_refused(void **state)
 {
     (void)state;
@@ -484,6 +521,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(endpoint_tickets_are_the_strings_of_iroh),
         cmocka_unit_test(endpoint_tickets_are_read_as_tolerantly_as_iroh_does),
+        cmocka_unit_test(an_address_is_written_as_worked_out),
+        cmocka_unit_test(custom_addresses_of_any_length_are_passed_over),
         cmocka_unit_test(endpoint_tickets_that_iroh_refuses_are_refused),
         cmocka_unit_test(the_prefix_is_lower_case_and_the_rest_is_either),
         cmocka_unit_test(an_oversized_ticket_is_refused_before_it_is_read),
