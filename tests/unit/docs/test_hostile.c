@@ -117,6 +117,71 @@ static void bounds_outside_of_the_namespace_show_only_ours(void **state)
     array_replica_fini(&a);
 }
 
+/* One entry, of author 5, and a fingerprint that differs over a range of authors (wire/docs.md 12.9). */
+static void ranges_at_their_boundaries_hold_what_they_name(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        uint8_t from, to;
+        const char *answer;
+    } cases[] = {
+        {"wraps, the only entry below its end", 9, 7, "[F] [I1-]"},
+        {"wraps, the only entry at its start", 5, 3, "[F] [I1-]"},
+        {"wraps, the only entry in the gap", 9, 5, "[F] [I0-]"},
+        {"all, named by an id that is not there", 9, 9, "[F] [I1-]"},
+        {"ends where the only entry begins", 3, 5, "[F] [I0-]"},
+        {"begins where the only entry does", 5, 6, "[F] [I1-]"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct array_replica a;
+        struct world_peer p;
+        struct writer w = {0};
+        struct world_trace trace;
+        uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+        struct entry e = world_entry(5, slice_of_text(""), 5, 3);
+        array_replica_init(&a);
+        assert_int_equal(array_replica_put(&a, &e), DOCS_INSERTED);
+        start(&p, DOCS_DIALLER, &a);
+        write_fingerprint(&w, own_range(x, cases[i].from, y, cases[i].to), 1);
+        send_parts(&p, &w);
+        world_trace_read(buf_slice(&p.log), &trace);
+        print_message("%s\n", cases[i].name);
+        assert_string_equal(trace.text, cases[i].answer);
+        world_peer_fini(&p);
+        array_replica_fini(&a);
+    }
+}
+
+/* Nothing follows the namespace ff..ff, its author ff..ff and that one's keys of ff. */
+static void the_last_ids_there_are_come_over(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"", "a", "\xff", "\xff\xff"};
+    for (int i = 0; i < 4; i++) {
+        struct docs_config c = docs_config_default(1);
+        struct array_replica full, empty;
+        docs_config_set_encoding(&c, i % 2 == 0 ? DOCS_ENCODING_IROH : DOCS_ENCODING_COMPACT);
+        array_replica_init(&full);
+        array_replica_init(&empty);
+        memset(full.namespace.bytes, 0xff, ID_BYTES);
+        empty.namespace = full.namespace;
+        for (size_t k = 0; k < 8; k++) {
+            struct entry e = world_entry(k < 4 ? 0 : 0xff, slice_of_text(keys[k % 4]), 5 + k % 4, 3);
+            e.namespace = full.namespace;
+            world_sign(&e);
+            assert_int_equal(array_replica_put(&full, &e), DOCS_INSERTED);
+        }
+        struct world_options options = {0};
+        assert_true(i < 2 ? world_sync(&full, &empty, &c, &options, NULL)
+                          : world_sync(&empty, &full, &c, &options, NULL));
+        assert_int_equal(empty.count, 8);
+        assert_true(array_replica_equal(&full, &empty));
+        array_replica_fini(&full);
+        array_replica_fini(&empty);
+    }
+}
+
 static void entries_outside_of_their_range_are_taken(void **state)
 {
     (void)state;
@@ -571,6 +636,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bounds_outside_of_the_namespace_show_only_ours),
+        cmocka_unit_test(ranges_at_their_boundaries_hold_what_they_name),
+        cmocka_unit_test(the_last_ids_there_are_come_over),
         cmocka_unit_test(entries_outside_of_their_range_are_taken),
         cmocka_unit_test(only_valid_entries_are_stored),
         cmocka_unit_test(a_hundred_bad_entries_end_the_session),
