@@ -1,5 +1,8 @@
 #include "crypto/blake3.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "crypto/blake3_impl.h"
 #include "unit/crypto/fixture_bytes.h"
 
@@ -83,6 +86,30 @@ static void the_hash_of_every_vector_is_right_at_every_level(void **state)
 {
     (void)state;
     at_every_level(check_vectors);
+}
+
+/* Each vector's input ends where memory does; so most begin at odd addresses. */
+static void check_edges(void)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), room = 128 * 1024;
+    uint8_t *memory = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(memory != MAP_FAILED && room % page == 0);
+    assert_int_equal(mprotect(memory + room, page, PROT_NONE), 0);
+    for (size_t i = 0; i < VECTOR_COUNT; i++) {
+        if (vectors[i].len > room) continue;
+        uint8_t *data = memory + room - vectors[i].len;
+        for (size_t at = 0; at < vectors[i].len; at++) data[at] = (uint8_t)(at % 251);
+        struct hash h;
+        blake3_hash(slice_of(data, vectors[i].len), &h);
+        assert_hash(&h, vectors[i].hash);
+    }
+    assert_int_equal(munmap(memory, room + page), 0);
+}
+
+static void no_level_reads_past_its_input(void **state)
+{
+    (void)state;
+    at_every_level(check_edges);
 }
 
 static void nothing_with_a_null_pointer_hashes_to_hash_empty(void **state)
@@ -187,6 +214,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_hash_of_every_vector_is_right_at_every_level),
+        cmocka_unit_test(no_level_reads_past_its_input),
         cmocka_unit_test(nothing_with_a_null_pointer_hashes_to_hash_empty),
         cmocka_unit_test(subtrees_have_their_chaining_values_at_every_level),
         cmocka_unit_test(two_subtrees_and_their_parent_make_the_root),
