@@ -10,7 +10,7 @@
 #define DOCS_FRAME_PARTS_MAX    4096       /* parts of one frame */
 #define DOCS_GREETING_BYTES_MAX 1024       /* a greeting with what later versions may put into it */
 #define DOCS_BOUNDS_BYTES_MAX   (8u << 20) /* range bounds of one frame that wait for its end */
-#define DOCS_BAD_VALUES_MAX     100        /* entries with bad signatures, or of another namespace, in one session */
+#define DOCS_BAD_VALUES_MAX     100        /* entries with bad signatures in one session */
 #define DOCS_FUTURE_MAX         100        /* entries from the future in one session: one of the two clocks is wrong */
 
 /* Frames in a row in which nothing new moved: 4 log2(n) and this (docs.md 10, H21). */
@@ -28,7 +28,7 @@
 /* --- Batches on their way through the threads --- */
 
 #define DOCS_BATCH_VALUES_MAX 256
-#define DOCS_BATCH_BYTES_MAX  (1u << 20) /* keys and bounds; the last element may pass it by ENTRY_ID_MAX */
+#define DOCS_BATCH_BYTES_MAX  (256u << 10) /* keys and bounds; the last element may pass it by 2 * ENTRY_ID_MAX */
 #define DOCS_BATCH_PARTS_MAX  256
 #define DOCS_BATCHES_MAX      8 /* decoded and not yet applied; with that many, decoding waits */
 
@@ -40,8 +40,8 @@
 
 /* --- What is sent --- */
 
-/* 256 parts in all: answers, and healing parts for entries that a stored parent beat; a later frame heals the others.
- */
+/* 256 parts in all: answers, and healing parts for entries that a stored parent beat; what is left is healed by a later
+ * frame. */
 #define DOCS_HEALERS_MAX     32
 #define DOCS_SEND_PARTS_MAX  (256 - DOCS_HEALERS_MAX)
 #define DOCS_SEND_VALUES_MAX 1000

@@ -184,6 +184,7 @@ static void the_encoding_is_set_on_what_was_made_before(void **state)
 }
 
 #define X16(byte)      byte byte byte byte byte byte byte byte byte byte byte byte byte byte byte byte
+#define X31(byte)      X16(byte) byte byte byte byte byte byte byte byte byte byte byte byte byte byte byte
 #define X32(byte)      X16(byte) X16(byte)
 #define TWO_SIGNATURES X32("11") X32("11") X32("22") X32("22")
 
@@ -216,20 +217,22 @@ static void ids_follow_one_another_through_a_frame(void **state)
     struct fingerprint fp;
     memset(fp.bytes, 0x33, ID_BYTES);
     assert_int_equal(docs_reply_fingerprint(&reply, (struct docs_range){y, z}, &fp), HKV_OK);
-    assert_bytes(buf_slice(&reply.parts), "01"                      /* item */
-                                          "200101"                  /* x: the namespace's 32, 01, zeros */
-                                          "2120" X16("01")          /* y: 33 shared */
-                 "010101010101010101010101010101"                   /* … 31 bytes of the author */
-                 "62"                                               /* … and the key */
-                 "02"                                               /* two values */
-                 TWO_SIGNATURES "400161"                            /* "a" */
-                 "05" X32("05") "0900"                              /* length, hash, stamp, complete */
-                 TWO_SIGNATURES "410162"                            /* "ab" */
-                                "05" X32("05") "0902"               /* … missing */
-                                               "00"                 /* have_local */
-                                               "00"                 /* fingerprint */
-                                               "400162"             /* x, after "ab" */
-                                               "200102" X32("33")); /* y: 02, zeros */
+    /* clang-format off */
+    assert_bytes(buf_slice(&reply.parts),
+                 "01"                                         /* item */
+                 "2001" "01"                                  /* x: the namespace's 32, 01, zeros */
+                 "2120" X31("01") "62"                        /* y: 33 shared; 31 bytes of the author and the key */
+                 "02"                                         /* two values */
+                 TWO_SIGNATURES "4001" "61"                   /* "a" */
+                 "05" X32("05") "09" "00"                     /* … length, hash, stamp, complete */
+                 TWO_SIGNATURES "4101" "62"                   /* "ab" */
+                 "05" X32("05") "09" "02"                     /* … missing */
+                 "00"                                         /* have_local */
+                 "00"                                         /* fingerprint */
+                 "4001" "62"                                  /* x, after "ab" */
+                 "2001" "02"                                  /* y: 02, zeros */
+                 X32("33"));
+    /* clang-format on */
     docs_reply_fini(&reply);
 }
 
@@ -548,6 +551,35 @@ static void long_ids_in_few_bytes_stay_in_small_batches(void **state)
     buf_fini(&frame);
 }
 
+/* 120 kB of the wire stand for 20 MB of keys; a session whose workers stand still decodes a few of them. */
+static void a_session_holds_few_long_ids(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct buf parts = {0}, frame = {0};
+    size_t held = 0;
+    vector_replica(&a, false);
+    append_hex(&parts, "01"
+                       "2000"
+                       "4000"
+                       "ac02"); /* 300 values */
+    append_value(&parts, "20a08004", ENTRY_ID_MAX - ID_BYTES, 7);
+    for (int n = 1; n < 300; n++) append_value(&parts, n % 2 == 0 ? "bf80040107" : "bf80040108", 0, 0);
+    append_hex(&parts, "01");
+    assert_int_equal(docs_write_sync(&frame, 1, buf_slice(&parts)), HKV_OK);
+    world_peer_init(&p, DOCS_DIALLER, &a, config());
+    world_peer_settle(&p);
+    world_peer_feed(&p, buf_slice(&frame), false);
+    assert_int_equal(p.hand_count, DOCS_BATCHES_MAX);
+    for (size_t i = 0; i < p.hand_count; i++) held += p.hands[i]->bytes.len;
+    assert_true(held <= 4 << 20);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+    buf_fini(&parts);
+    buf_fini(&frame);
+}
+
 /* A reply's bytes are counted as they will be sent: twice as many short neighbours fit as in iroh's encoding. */
 static void a_frame_is_full_by_the_bytes_that_are_sent(void **state)
 {
@@ -648,6 +680,7 @@ int main(void)
         cmocka_unit_test(an_id_may_not_grow_beyond_the_longest),
         cmocka_unit_test(long_bounds_in_few_bytes_meet_the_limit),
         cmocka_unit_test(long_ids_in_few_bytes_stay_in_small_batches),
+        cmocka_unit_test(a_session_holds_few_long_ids),
         cmocka_unit_test(a_frame_is_full_by_the_bytes_that_are_sent),
         cmocka_unit_test(ten_differences_in_a_hundred_thousand_take_few_bytes),
     };
