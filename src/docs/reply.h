@@ -1,9 +1,11 @@
 /* The reply to one message while it is built: encoded parts within the limits of a frame, and what did not fit.
  *
- *   parts   item replies, healing parts, fingerprint replies, in this order
- *   rests   what is put off: a range that the frame has no room for. It is answered by our fingerprint of it, which
- * surely differs from the peer's as long as there is work, so that the peer replies and the range comes up again.
- * Ranges next to each other are put off as one. Nothing is remembered between frames (docs.md 4.7, 4.9).
+ *   parts   item replies, fingerprint replies, healing parts, in this order
+ *   rests   what is put off: a range that the frame has no room for
+ *
+ * What is put off is answered by our fingerprint of it. That surely differs from the peer's as long as there is work,
+ * so the peer replies and the range comes up again. Ranges next to each other are put off as one. Nothing is remembered
+ * between frames (docs.md 4.7, 4.9).
  *
  * Replica thread, one reconciliation each. */
 #ifndef HKV_DOCS_REPLY_H

@@ -81,9 +81,8 @@ struct docs_outcome {
     uint64_t sent;     /* entries */
     uint64_t received; /* entries, valid or not */
     uint64_t inserted; /* … that were stored */
-    uint64_t
-        refused; /* … that a node like ours should hold and we don't: bad signature, malformed, future, over a limit */
-    uint64_t future;          /* … of these, the ones from the future */
+    uint64_t refused;  /* … that a node should hold and we don't: bad signature, malformed, future, over a limit */
+    uint64_t future;   /* … of these, the ones from the future */
     uint64_t newest_stamp_us; /* among the received entries with good signatures */
     uint64_t frames_sent;
     uint64_t frames_received; /* without the greeting */

@@ -97,6 +97,7 @@ enum hkv_err entry_sign(struct entry *e, const struct secret_key *namespace_secr
     return HKV_OK;
 }
 
+/* The namespace first: who does not hold its secret fails there, after one check and not two. */
 enum hkv_err entry_verify(const struct entry *e)
 {
     uint8_t room[SIGNED_BYTES + SHORT_KEY_MAX];
