@@ -33,10 +33,9 @@ static enum hkv_err find_bound(struct split *s, uint64_t n, const struct docs_co
     struct buf below = {0};
     enum hkv_err err = select_id(s, n, out);
     if (err != HKV_OK || config->exact_bounds) goto out;
-    if (n == 0 ||
-        n == s->counts[0]) { /* the first of its piece: nothing of ours lies between the piece's start and it */
-        struct slice from = s->pieces.items[n == 0 && s->counts[0] > 0 ? 0 : 1].from;
-        if (n == 0 && from.len > 0)
+    if (n == 0 || n == s->counts[0]) { /* nothing of ours lies between the start of its piece and it */
+        struct slice from = s->pieces.items[n < s->counts[0] ? 0 : 1].from;
+        if (from.len > 0)
             err = buf_assign(out, from);
         else
             out->len = ENTRY_ID_MIN;

@@ -202,6 +202,31 @@ static void entries_outside_of_their_range_are_taken(void **state)
     array_replica_fini(&a);
 }
 
+/* The fingerprint stands before the entry that makes it true. */
+static void items_are_stored_before_fingerprints_are_compared(void **state)
+{
+    (void)state;
+    struct array_replica a;
+    struct world_peer p;
+    struct writer w = {0};
+    struct docs_summary sum = {.count = 1};
+    struct fingerprint fp;
+    uint8_t x[ENTRY_ID_MIN], y[ENTRY_ID_MIN];
+    struct entry e = world_entry(1, slice_of_text("k"), 5, 3);
+    array_replica_init(&a);
+    start(&p, DOCS_ACCEPTOR, &a);
+    write_fingerprint(&w, own_range(x, 0, y, 7), 0);
+    entry_fingerprint(&e, &sum.xored);
+    docs_summary_fingerprint(&sum, &fp);
+    memcpy(w.parts.data + w.parts.len - ID_BYTES, fp.bytes, ID_BYTES);
+    write_item(&w, own_range(x, 0, y, 7), &e, 1, true);
+    send_parts(&p, &w);
+    assert_int_equal(p.session.outcome.inserted, 1);
+    assert_true(p.finished && p.log.len == 0);
+    world_peer_fini(&p);
+    array_replica_fini(&a);
+}
+
 /* What becomes of a single received entry. */
 static void only_valid_entries_are_stored(void **state)
 {
@@ -639,6 +664,7 @@ int main(void)
         cmocka_unit_test(ranges_at_their_boundaries_hold_what_they_name),
         cmocka_unit_test(the_last_ids_there_are_come_over),
         cmocka_unit_test(entries_outside_of_their_range_are_taken),
+        cmocka_unit_test(items_are_stored_before_fingerprints_are_compared),
         cmocka_unit_test(only_valid_entries_are_stored),
         cmocka_unit_test(a_hundred_bad_entries_end_the_session),
         cmocka_unit_test(thousands_of_parts_cost_a_query_each_and_one_frame),
