@@ -16,6 +16,7 @@ endif()
 if(NOT HKV_FUZZ AND NOT HKV_SANITIZE AND NOT HKV_COVERAGE)
     hkv_script_test(e2e/install 120 tests/e2e/test_install)
     hkv_script_test(e2e/ci 300 tests/e2e/test_ci)
+    hkv_script_test(e2e/setup 300 tests/e2e/test_setup)
 endif()
 
 # Real daemons. A sanitizer that finds something ends its daemon with another status than 0, which these tests notice.
