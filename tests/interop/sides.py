@@ -11,6 +11,7 @@ be killed and started again. Where a method takes another side, it is the peer t
 import base64
 import ctypes
 import http.client
+import itertools
 import json
 import os
 import shutil
@@ -34,6 +35,7 @@ ESCAPED = MARK + b"\x03"
 SHOWN_VALUE_BYTES_MAX = 64 * 1024
 
 START_DEADLINE_S = 30
+REQUEST_WINDOW = 64
 # How often a Rust peer dials again while a scenario waits: upstream dials once and does not retry.
 RUST_DIAL_INTERVAL_S = 1.0
 
@@ -165,7 +167,7 @@ class RustSide:
         """This key's entries as a set of (author, stamp, hash, length)."""
         return {(author, stamp, h, length) for author, _, stamp, h, length, _ in self.rows(key=document_key(key))}
 
-    def histories(self):
+    def histories(self, _keys=None):
         """Of every user key."""
         found = {}
         for author, key, stamp, content_hash, length, _ in self.rows():
@@ -258,18 +260,27 @@ class DaemonSide:
         return True
 
     def call(self, method, **params):
-        request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
-        try:
-            self.connection.sendall(json.dumps(request).encode() + b"\n")
-            line = self.replies.readline()
-        except OSError as error:
-            raise InteropError(f"{method}: {error}; see {self.folder}/daemon.log") from None
-        if not line:
-            raise InteropError(f"{method}: the daemon closed the connection; see {self.folder}/daemon.log")
-        reply = json.loads(line)
-        if "error" in reply:
-            raise InteropError(f"{method}: {reply['error'].get('message')}")
-        return reply["result"]
+        return next(self.call_many(method, [params]))
+
+    def call_many(self, method, many_params):
+        """Yields the results in order. A window of requests goes out before its answers are read, so that the daemon can
+        commit writes in groups."""
+        many_params = iter(many_params)
+        while window := list(itertools.islice(many_params, REQUEST_WINDOW)):
+            requests = [
+                {"jsonrpc": "2.0", "id": number, "method": method, "params": params} for number, params in enumerate(window)
+            ]
+            try:
+                self.connection.sendall(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
+                lines = [self.replies.readline() for _ in requests]
+            except OSError as error:
+                raise InteropError(f"{method}: {error}; see {self.folder}/daemon.log") from None
+            if not all(lines):
+                raise InteropError(f"{method}: the daemon closed the connection; see {self.folder}/daemon.log")
+            for reply in sorted(map(json.loads, lines), key=lambda reply: reply["id"]):
+                if "error" in reply:
+                    raise InteropError(f"{method}: {reply['error'].get('message')}")
+                yield reply["result"]
 
     def _http(self, method, key, body=None):
         connection = http.client.HTTPConnection("localhost", timeout=120)
@@ -323,28 +334,12 @@ class DaemonSide:
             self._http("PUT", key, body).read()
 
     def put_many(self, prefix, count, value_len, salt, first=0):
-        """Pipelines the requests, so that the daemon can commit them in groups."""
-        window = 64
-        for begin in range(first, first + count, window):
-            numbers = range(begin, min(begin + window, first + count))
-            requests = [
-                {
-                    "jsonrpc": "2.0",
-                    "id": number,
-                    "method": "kv.put",
-                    "params": {
-                        "key": series_key(prefix, number),
-                        "value": base64.b64encode(series_value(salt, number, value_len)).decode(),
-                    },
-                }
-                for number in numbers
-            ]
-            self.connection.sendall(b"".join(json.dumps(request).encode() + b"\n" for request in requests))
-            for _ in numbers:
-                line = self.replies.readline()
-                reply = json.loads(line) if line else {"error": {"message": "the daemon closed the connection"}}
-                if "error" in reply:
-                    raise InteropError(f"kv.put: {reply['error'].get('message')}")
+        many_params = (
+            {"key": series_key(prefix, n), "value": base64.b64encode(series_value(salt, n, value_len)).decode()}
+            for n in range(first, first + count)
+        )
+        for _ in self.call_many("kv.put", many_params):
+            pass
 
     def delete(self, key):
         self.call("kv.delete", key=key)
@@ -384,8 +379,15 @@ class DaemonSide:
     received_count = entry_count
 
     def history(self, key):
-        entries = self.call("kv.history", key=key)["history"]
-        return {(entry["author"], entry["stamp_us"], entry["hash"], entry["length"]) for entry in entries}
+        return self.histories([key])[key]
+
+    def histories(self, keys):
+        """Of these user keys."""
+        results = self.call_many("kv.history", ({"key": key} for key in keys))
+        return {
+            key: {(entry["author"], entry["stamp_us"], entry["hash"], entry["length"]) for entry in result["history"]}
+            for key, result in zip(keys, results)
+        }
 
     def shown(self):
         shown = {}
