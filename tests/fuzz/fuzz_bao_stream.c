@@ -5,7 +5,8 @@
  *   byte 1   bytes fed at once
  *   byte 2   number of boundaries, then that many steps of 2 bytes between them
  *
- * Whatever is handed out must be the pattern itself; a response of ours must always complete. */
+ * Whatever is handed out must be the pattern itself, and all of it when a fetch of everything says that it is complete;
+ * a response of ours must always complete. */
 #include <stdlib.h>
 
 #include "blobs/fetch.h"
@@ -84,9 +85,10 @@ static void respond(struct slice request, struct buf *out)
     blobs_provide_fini(&p, &source);
 }
 
-/* True when everything was accepted. */
-static bool receive(struct blobs_fetch *f, size_t size, struct slice stream, size_t piece)
+/* True when everything was accepted; `got_bytes` were handed out. */
+static bool receive(struct blobs_fetch *f, size_t size, struct slice stream, size_t piece, size_t *got_bytes)
 {
+    *got_bytes = 0;
     while (stream.len > 0) {
         struct slice in = slice_part(stream, 0, piece);
         struct blobs_fetch_event e;
@@ -100,6 +102,7 @@ static bool receive(struct blobs_fetch *f, size_t size, struct slice stream, siz
             if (e.kind != BLOBS_FETCH_LEAF) continue;
             check(e.offset < size && e.data.len <= size - e.offset);
             check(memcmp(e.data.data, data + e.offset, e.data.len) == 0);
+            *got_bytes += e.data.len;
         } while (e.kind != BLOBS_FETCH_NEED_MORE);
         check(in.len == 0);
     }
@@ -128,8 +131,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
     check(blobs_fetch_init_one(&f, &want, ranges, UINT64_MAX) == HKV_OK);
     if (ours) respond(buf_slice(&f.request_bytes), &stream);
     struct slice in = ours ? buf_slice(&stream) : slice_of(input + 3 + 2 * count, len - 3 - 2 * count);
-    bool accepted = receive(&f, sizes[which], in, piece);
-    if (ours) check(accepted && blobs_fetch_end(&f) == BLOBS_FETCH_COMPLETE);
+    size_t got_bytes;
+    bool accepted = receive(&f, sizes[which], in, piece, &got_bytes);
+    bool complete = accepted && blobs_fetch_end(&f) == BLOBS_FETCH_COMPLETE;
+    if (ours) check(complete);
+    if (complete && count == 0) check(got_bytes == sizes[which]);
     buf_fini(&stream);
     blobs_fetch_fini(&f);
     return 0;
