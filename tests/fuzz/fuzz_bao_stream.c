@@ -7,82 +7,36 @@
  *
  * Whatever is handed out must be the pattern itself, and all of it when a fetch of everything says that it is complete;
  * a response of ours must always complete. */
-#include <stdlib.h>
-
 #include "blobs/fetch.h"
-#include "blobs/provide.h"
-#include "crypto/blake3.h"
+#include "blobs_values.h"
 
 #define DATA_BYTES 100000
 #define BOUNDS_MAX 16
 
-static const size_t sizes[] = {0, 1, 1024, 1025, 2049, 16384, 16385, 20480, 32769, 100000};
+static const size_t sizes[] = {0, 1, 1024, 1025, 2049, 16384, 16385, 20480, 32769, DATA_BYTES};
 
 #define SIZE_COUNT (sizeof sizes / sizeof sizes[0])
 
 static uint8_t data[DATA_BYTES];
-static struct hash hashes[SIZE_COUNT];
-static struct buf outboards[SIZE_COUNT];
-
-static void check(bool holds)
-{
-    if (!holds) abort();
-}
 
 static void prepare(void)
 {
-    static bool ready;
-    if (ready) return;
-    ready = true;
+    if (value_count > 0) return;
     for (size_t i = 0; i < DATA_BYTES; i++) data[i] = (uint8_t)(i % 251);
-    for (size_t i = 0; i < SIZE_COUNT; i++) {
-        static struct bao_builder b;
-        bao_builder_init(&b);
-        check(bao_builder_update(&b, slice_of(data, sizes[i])) == HKV_OK);
-        check(bao_builder_finish(&b, &hashes[i], &outboards[i]) == HKV_OK);
-        bao_builder_fini(&b);
-    }
-}
-
-static enum hkv_err find(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
-{
-    (void)source;
-    for (size_t i = 0; i < SIZE_COUNT; i++) {
-        if (!hash_equal(hash, &hashes[i])) continue;
-        out->size_bytes = sizes[i];
-        out->outboard = buf_slice(&outboards[i]);
-        return HKV_OK;
-    }
-    return HKV_E_NOT_FOUND;
-}
-
-static enum hkv_err read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset, uint8_t *out,
-                            size_t len)
-{
-    (void)source;
-    check(offset <= value->size_bytes && len <= value->size_bytes - offset);
-    memcpy(out, data + offset, len);
-    return HKV_OK;
-}
-
-static void release(struct blobs_source *source, struct blobs_value *value)
-{
-    (void)source;
-    (void)value;
+    for (size_t i = 0; i < SIZE_COUNT; i++) value_add(data, sizes[i]);
 }
 
 static void respond(struct slice request, struct buf *out)
 {
-    static const struct blobs_source_ops ops = {.lookup = find, .read_at = read_at, .release = release};
     static struct blobs_provide p;
-    struct blobs_source source = {&ops};
     struct blobs_request r;
     enum blobs_provide_state state = BLOBS_PROVIDE_MORE;
     check(blobs_request_decode(request, &r, NULL) == HKV_OK);
     blobs_provide_init(&p, &r);
-    while (state == BLOBS_PROVIDE_MORE) check(blobs_provide_step(&p, &source, 5000, out, &state) == HKV_OK);
+    while (state == BLOBS_PROVIDE_MORE) check(blobs_provide_step(&p, &value_source, 5000, out, &state) == HKV_OK);
     check(state == BLOBS_PROVIDE_DONE);
-    blobs_provide_fini(&p, &source);
+    blobs_provide_fini(&p, &value_source);
+    check(value_open == 0);
 }
 
 /* True when everything was accepted; `got_bytes` were handed out. */
@@ -125,7 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
         bounds[i] = step + (i > 0 ? bounds[i - 1] + 1 : 0);
     }
     struct bao_ranges ranges = count > 0 ? (struct bao_ranges){bounds, count} : bao_ranges_all;
-    struct blobs_want want = {hashes[which], BLOBS_SIZE_UNKNOWN};
+    struct blobs_want want = {values[which].hash, BLOBS_SIZE_UNKNOWN};
     struct buf stream = {0};
     bool ours = (input[0] & 0x80) != 0;
     check(blobs_fetch_init_one(&f, &want, ranges, UINT64_MAX) == HKV_OK);

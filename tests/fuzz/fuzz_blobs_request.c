@@ -1,93 +1,53 @@
 /* Requests from hostile peers: read, written back, and answered from a few small values. What is accepted must survive
  * a second round, and its answer must end, whatever the request asks for. */
-#include <stdlib.h>
-
-#include "blobs/provide.h"
+#include "blobs_values.h"
 #include "crypto/blake3.h"
 
 #define DATA_BYTES   40000
-#define VALUE_COUNT  4
 #define ANSWER_BYTES ((size_t)4 * 1024 * 1024)
 
-static const size_t sizes[VALUE_COUNT] = {64, 1025, 16384, DATA_BYTES};
-
-static uint8_t data[VALUE_COUNT][DATA_BYTES];
-static struct hash hashes[VALUE_COUNT];
-static struct buf outboards[VALUE_COUNT];
-
-static void check(bool holds)
-{
-    if (!holds) abort();
-}
+static uint8_t data[DATA_BYTES];
+static uint8_t unknown_hashes[16384];
+static uint8_t known_hashes[2 * ID_BYTES];
 
 /* Value 0 is the sequence of values 1 and 2; value 2 is a sequence of hashes that nobody has. */
 static void prepare(void)
 {
-    static bool ready;
-    if (ready) return;
-    ready = true;
-    for (size_t i = VALUE_COUNT; i-- > 0;) {
-        static struct bao_builder b;
-        for (size_t j = 0; j < DATA_BYTES; j++) data[i][j] = (uint8_t)(j % 251);
-        for (size_t j = 0; i == 2 && j < sizes[2]; j += ID_BYTES) memset(data[2] + j, 0x77, ID_BYTES);
-        if (i == 0) memcpy(data[0], hashes + 1, 2 * ID_BYTES);
-        bao_builder_init(&b);
-        check(bao_builder_update(&b, slice_of(data[i], sizes[i])) == HKV_OK);
-        check(bao_builder_finish(&b, &hashes[i], &outboards[i]) == HKV_OK);
-        bao_builder_fini(&b);
-    }
-}
-
-static enum hkv_err find(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
-{
-    (void)source;
-    for (size_t i = 0; i < VALUE_COUNT; i++) {
-        if (!hash_equal(hash, &hashes[i])) continue;
-        out->size_bytes = sizes[i];
-        out->outboard = buf_slice(&outboards[i]);
-        out->opaque = data[i];
-        return HKV_OK;
-    }
-    return HKV_E_NOT_FOUND;
-}
-
-static enum hkv_err read_at(struct blobs_source *source, struct blobs_value *value, uint64_t offset, uint8_t *out,
-                            size_t len)
-{
-    (void)source;
-    check(offset <= value->size_bytes && len <= value->size_bytes - offset);
-    memcpy(out, (const uint8_t *)value->opaque + offset, len);
-    return HKV_OK;
-}
-
-static void release(struct blobs_source *source, struct blobs_value *value)
-{
-    (void)source;
-    check(value->opaque != NULL);
+    struct hash hash;
+    if (value_count > 0) return;
+    for (size_t i = 0; i < DATA_BYTES; i++) data[i] = (uint8_t)(i % 251);
+    memset(unknown_hashes, 0x77, sizeof unknown_hashes);
+    blake3_hash(slice_of(data, 1025), &hash);
+    memcpy(known_hashes, hash.bytes, ID_BYTES);
+    blake3_hash(slice_of(unknown_hashes, sizeof unknown_hashes), &hash);
+    memcpy(known_hashes + ID_BYTES, hash.bytes, ID_BYTES);
+    value_add(known_hashes, sizeof known_hashes);
+    value_add(data, 1025);
+    value_add(unknown_hashes, sizeof unknown_hashes);
+    value_add(data, DATA_BYTES);
 }
 
 /* A hash that the fuzzer cannot guess is replaced by one that its first byte chooses; 0xff stays unknown. */
 static void make_known(struct blobs_request *r)
 {
     for (size_t i = 0; i < r->hash_count; i++)
-        if (r->hashes[i].bytes[0] != 0xff) r->hashes[i] = hashes[r->hashes[i].bytes[0] % VALUE_COUNT];
+        if (r->hashes[i].bytes[0] != 0xff) r->hashes[i] = values[r->hashes[i].bytes[0] % value_count].hash;
 }
 
 static void answer(struct blobs_request *r)
 {
-    static const struct blobs_source_ops ops = {.lookup = find, .read_at = read_at, .release = release};
     static struct blobs_provide p;
-    struct blobs_source source = {&ops};
     struct buf out = {0};
     enum blobs_provide_state state = BLOBS_PROVIDE_MORE;
     blobs_provide_init(&p, r);
     while (state == BLOBS_PROVIDE_MORE && p.sent_bytes < ANSWER_BYTES) {
         buf_clear(&out);
-        check(blobs_provide_step(&p, &source, 65536, &out, &state) == HKV_OK);
+        check(blobs_provide_step(&p, &value_source, 65536, &out, &state) == HKV_OK);
         check(out.len < 65536 + BAO_GROUP_BYTES);
         check(state != BLOBS_PROVIDE_BROKEN || p.cause != HKV_E_CORRUPT);
     }
-    blobs_provide_fini(&p, &source);
+    blobs_provide_fini(&p, &value_source);
+    check(value_open == 0);
     buf_fini(&out);
 }
 
