@@ -155,9 +155,15 @@ class Daemon:
         raise AttributeError(name)
 
     def kill(self):
-        """kill -9: no chance to tidy up."""
+        """kill -9: no chance to tidy up. It must have run until then."""
+        status = self.end()
+        if status != -signal.SIGKILL:
+            raise Failure(f"{self.name} ended by itself with status {status}")
+
+    def end(self):
+        """Whatever state it is in. Returns its status."""
         self.process.kill()
-        self._gone()
+        return self._gone()
 
     def stop(self):
         """SIGTERM: must end by itself, with status 0."""
@@ -165,7 +171,7 @@ class Daemon:
         try:
             status = self.process.wait(START_DEADLINE_S)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self.end()
             raise Failure(f"{self.name} did not end within {START_DEADLINE_S} s after SIGTERM") from None
         self._gone()
         if status != 0:
@@ -178,11 +184,12 @@ class Daemon:
         self.process.send_signal(signal.SIGCONT)
 
     def _gone(self):
-        self.process.wait()
+        status = self.process.wait()
         self.process = None
         if self.connection:
             self.connection.close()
             self.connection = None
+        return status
 
     def state(self):
         """What must be equal on all nodes in the end."""
@@ -212,7 +219,7 @@ class Cluster:
     def __exit__(self, kind, error, trace):
         for daemon in self.daemons:
             if daemon.process:
-                daemon.kill()
+                daemon.end()
         if error is None:
             shutil.rmtree(self.folder)
             return

@@ -311,10 +311,13 @@ class DaemonSide:
             raise InteropError(f"the daemon ended with {status} after SIGTERM; see {self.folder}/daemon.log")
 
     def kill(self):
+        """kill -9. It must have run until then."""
         self.process.kill()
-        self.process.wait()
+        status = self.process.wait()
         self._hang_up()
         self.dialled.clear()
+        if status != -signal.SIGKILL:
+            raise InteropError(f"the daemon ended by itself with {status}; see {self.folder}/daemon.log")
 
     def _hang_up(self):
         self.replies.close()
