@@ -1,5 +1,6 @@
-# What `make bench` runs (tests/bench/run): one program against the public API, one against the store alone. Built with the
-# rest, so that they cannot rot; the smoke test runs every line of the table at a small size, without judging it.
+# bench_kvs, against the public API, is what `make bench` runs (tests/bench/run); bench_store measures the store alone, by hand
+# (docs/store.md). Built with the rest, so that they cannot rot; the smoke test runs every line of the table at a small size,
+# without judging it.
 if(BUILD_TESTING AND NOT HKV_FUZZ)
     add_executable(bench_kvs tests/bench/bench_kvs.c)
     target_link_libraries(bench_kvs PRIVATE hkv_node)
