@@ -17,6 +17,7 @@ if(NOT HKV_FUZZ AND NOT HKV_SANITIZE AND NOT HKV_COVERAGE)
     hkv_script_test(e2e/install 120 tests/e2e/test_install)
     hkv_script_test(e2e/ci 300 tests/e2e/test_ci)
     hkv_script_test(e2e/setup 300 tests/e2e/test_setup)
+    hkv_script_test(mutants/apply 60 tests/mutants/run --applies)
 endif()
 
 # Real daemons. A sanitizer that finds something ends its daemon with another status than 0, which these tests notice.
