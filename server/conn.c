@@ -12,6 +12,7 @@ struct pending {
     struct pending *next;
     struct conn *conn;
     struct rpc_request *request;
+    size_t line_bytes;
     bool started;
     bool answered;
 };
@@ -25,6 +26,7 @@ struct conn {
     size_t scanned; /* bytes of `in` known to hold no newline */
     struct pending *first, **last;
     size_t pending_count;
+    size_t pending_bytes;  /* of their lines */
     size_t running;        /* started, not answered */
     size_t running_writes; /* of these */
     struct watch *watches[CONN_WATCHES_MAX];
@@ -193,6 +195,7 @@ static void send_answered(struct conn *conn)
         conn->first = pending->next;
         if (!conn->first) conn->last = &conn->first;
         conn->pending_count--;
+        conn->pending_bytes -= pending->line_bytes;
         struct text out = pending->request->out;
         pending->request->out = (struct text){0};
         rpc_request_free(pending->request);
@@ -229,7 +232,7 @@ static void start_waiting(struct conn *conn)
     }
 }
 
-static void add_request(struct conn *conn, struct rpc_request *request)
+static void add_request(struct conn *conn, struct rpc_request *request, size_t line_bytes)
 {
     struct pending *pending = calloc(1, sizeof *pending);
     if (!pending || !request) {
@@ -238,10 +241,17 @@ static void add_request(struct conn *conn, struct rpc_request *request)
         conn_close(conn);
         return;
     }
-    *pending = (struct pending){.conn = conn, .request = request};
+    *pending = (struct pending){.conn = conn, .request = request, .line_bytes = line_bytes};
     *conn->last = pending;
     conn->last = &pending->next;
     conn->pending_count++;
+    conn->pending_bytes += line_bytes;
+}
+
+/* No more requests are taken from what came in. */
+static bool is_full(const struct conn *conn)
+{
+    return conn->pending_count >= CONN_CALLS_MAX || conn->pending_bytes >= CONN_IN_MAX;
 }
 
 static bool is_blank(const char *bytes, size_t len)
@@ -255,7 +265,7 @@ static bool is_blank(const char *bytes, size_t len)
 static void cut_lines(struct conn *conn)
 {
     size_t used = 0;
-    while (used < conn->in.len && conn->pending_count < CONN_CALLS_MAX && !conn->closing) {
+    while (used < conn->in.len && !is_full(conn) && !conn->closing) {
         char *line = conn->in.bytes + used;
         size_t len = conn->in.len - used;
         size_t from = conn->scanned > used ? conn->scanned - used : 0;
@@ -267,7 +277,7 @@ static void cut_lines(struct conn *conn)
 
         size_t line_bytes = newline ? (size_t)(newline - line) : len;
         if (too_long || !is_blank(line, line_bytes))
-            add_request(conn, rpc_request_new(&conn->service->rpc, &conn->stream, line, line_bytes));
+            add_request(conn, rpc_request_new(&conn->service->rpc, &conn->stream, line, line_bytes), line_bytes);
         used += line_bytes + (newline != NULL);
         if (too_long) {
             conn->ended = true; /* the rest of the line cannot be told from a request */
@@ -319,8 +329,7 @@ static void pump(struct conn *conn)
     conn->in_pump = false;
     if (conn->closing) return;
 
-    bool full = conn->pending_count >= CONN_CALLS_MAX || conn_out_bytes(conn) > CONN_OUT_MAX;
-    if (conn->ended || full) {
+    if (conn->ended || is_full(conn) || conn_out_bytes(conn) > CONN_OUT_MAX) {
         stop_reading(conn);
     } else if (!conn->reading) {
         conn->reading = uv_read_start((uv_stream_t *)&conn->pipe, on_alloc, on_read) == 0;

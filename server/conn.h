@@ -16,6 +16,7 @@
 #include "server/service.h"
 
 #define CONN_CALLS_MAX   32
+#define CONN_IN_MAX      ((size_t)4 << 20) /* bytes of requests begun, the last one excepted */
 #define CONN_OUT_MAX     ((size_t)4 << 20) /* bytes */
 #define CONN_STALL_MS    60000
 #define CONN_WATCHES_MAX 64

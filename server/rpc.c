@@ -90,11 +90,10 @@ void rpc_write_error(struct text *out, int code, const char *message)
 
 static void request_run(struct rpc_request *request);
 
-static void call_ended(struct rpc_call *call)
+/* Appends the reply to that of the request. On the thread that works on the call. */
+static void write_reply(struct rpc_call *call)
 {
     struct rpc_request *request = call->request;
-    assert(request->call_runs);
-    request->call_runs = false;
     if (call->id) {
         if (request->is_batch) text_append(&request->out, request->out.len ? "," : "[", 1);
         json_t *error = call->code ? rpc_error_object(call->code, call->err, call->message, call->param) : NULL;
@@ -102,28 +101,46 @@ static void call_ended(struct rpc_call *call)
         write_response(&request->out, call->id, result, error);
     }
     json_decref(call->result);
+    call->result = NULL;
+    call->written = true;
+}
+
+static void call_ended(struct rpc_call *call)
+{
+    struct rpc_request *request = call->request;
+    assert(request->call_runs);
+    request->call_runs = false;
+    if (!call->written) write_reply(call);
     json_decref(call->params);
-    call->result = call->params = NULL;
+    call->params = NULL;
     if (!request->in_loop) request_run(request);
 }
 
-void rpc_call_result(struct rpc_call *call, json_t *result)
-{
-    if (!result) {
-        rpc_call_fail_store(call, HKV_E_NOMEM, hkv_error_sentence(HKV_E_NOMEM));
-        return;
-    }
-    call->result = result;
-    call_ended(call);
-}
-
-void rpc_call_fail_store(struct rpc_call *call, enum hkv_err err, const char *message)
+static void set_store_error(struct rpc_call *call, enum hkv_err err, const char *message)
 {
     assert(err != HKV_OK);
     call->code = RPC_STORE_ERROR(err);
     call->err = err;
     if (!message || !*message) message = hkv_error_sentence(err);
     if (message != call->message) snprintf(call->message, sizeof call->message, "%s", message);
+}
+
+/* `result` is taken. */
+static void set_result(struct rpc_call *call, json_t *result)
+{
+    call->result = result;
+    if (!result) set_store_error(call, HKV_E_NOMEM, hkv_error_sentence(HKV_E_NOMEM));
+}
+
+void rpc_call_result(struct rpc_call *call, json_t *result)
+{
+    set_result(call, result);
+    call_ended(call);
+}
+
+void rpc_call_fail_store(struct rpc_call *call, enum hkv_err err, const char *message)
+{
+    set_store_error(call, err, message);
     call_ended(call);
 }
 
@@ -144,32 +161,28 @@ static struct rpc_call *call_of(struct task *task)
     return (struct rpc_call *)(void *)((char *)task - offsetof(struct rpc_call, task));
 }
 
-static void worked(struct task *task)
+static void work_on_worker(struct task *task)
 {
     struct rpc_call *call = call_of(task);
-    if (call->err != HKV_OK && call->code == 0)
-        rpc_call_fail_store(call, call->err, call->message);
-    else if (call->code)
-        call_ended(call);
-    else
-        rpc_call_result(call, call->result);
+    call->message[0] = '\0';
+    call->err = call->work(call);
+    if (call->err != HKV_OK)
+        set_store_error(call, call->err, call->message[0] ? call->message : hkv_last_error());
+    else if (call->code == 0)
+        set_result(call, call->result);
+    write_reply(call);
 }
 
-static void work_on_worker(struct task *task);
+static void worked(struct task *task)
+{
+    call_ended(call_of(task));
+}
 
 void rpc_call_work(struct rpc_call *call, enum hkv_err (*work)(struct rpc_call *call))
 {
     call->work = work;
     call->task = (struct task){.run = work_on_worker, .done = worked};
     tasks_work(call->request->rpc->tasks, &call->task);
-}
-
-static void work_on_worker(struct task *task)
-{
-    struct rpc_call *call = call_of(task);
-    call->message[0] = '\0';
-    call->err = call->work(call);
-    if (call->err != HKV_OK && !call->message[0]) snprintf(call->message, sizeof call->message, "%s", hkv_last_error());
 }
 
 /* ------------------------------------------------------------------------------------------------ a request */
@@ -242,18 +255,12 @@ static void request_run(struct rpc_request *request)
     request->reply(request);
 }
 
-void rpc_request_start(struct rpc_request *request, void (*reply)(struct rpc_request *request), void *owner)
-{
-    request->reply = reply;
-    request->owner = owner;
-    request_run(request);
-}
-
 void rpc_request_free(struct rpc_request *request)
 {
     if (!request) return;
     assert(!request->call_runs);
     json_decref(request->root);
+    text_fini(&request->source);
     text_fini(&request->out);
     free(request);
 }
@@ -340,7 +347,40 @@ struct rpc_request *rpc_request_new(struct rpc *rpc, struct rpc_stream *stream, 
     request->is_large = len > RPC_INLINE_MAX;
     if (len > RPC_REQUEST_MAX)
         refuse(request, RPC_INVALID_REQUEST, "a request is at most 4 MiB; larger values go by PUT /value/<key>");
+    else if (request->is_large)
+        text_append(&request->source, bytes, len);
     else
         read_root(request, bytes, len);
-    return request;
+    if (!text_failed(&request->source)) return request;
+    rpc_request_free(request);
+    return NULL;
+}
+
+static struct rpc_request *request_of(struct task *task)
+{
+    return (struct rpc_request *)(void *)((char *)task - offsetof(struct rpc_request, task));
+}
+
+static void read_on_worker(struct task *task)
+{
+    struct rpc_request *request = request_of(task);
+    read_root(request, request->source.bytes, request->source.len);
+    text_fini(&request->source);
+}
+
+static void was_read(struct task *task)
+{
+    request_run(request_of(task));
+}
+
+void rpc_request_start(struct rpc_request *request, void (*reply)(struct rpc_request *request), void *owner)
+{
+    request->reply = reply;
+    request->owner = owner;
+    if (!request->source.len) {
+        request_run(request);
+        return;
+    }
+    request->task = (struct task){.run = read_on_worker, .done = was_read};
+    tasks_work(request->rpc->tasks, &request->task);
 }

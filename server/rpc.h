@@ -1,15 +1,21 @@
 /* JSON-RPC 2.0 without a connection: text in, text out, the store in between.
  *
- *      text ──rpc_request_new──▶ struct rpc_request ──rpc_request_start──▶ … ──▶ reply(request), once, on the loop
- * thread │  one, or a batch: its calls run one after the other └─ struct rpc_call ─▶ method table (rpc_methods.c) ─▶
- * parameters checked (rpc_params.c) ├─ start():  answers at once, or later from a callback └─ work():   blocks, so it
- * runs on a worker
+ *   text ──rpc_request_new──▶ struct rpc_request ──rpc_request_start──▶ … ──▶ reply(request), once, on the loop
+ *                               │  one call, or a batch: its calls run one after the other
+ *                               └─ struct rpc_call ─▶ method table (rpc_methods.c)
+ *                                    │  parameters checked (rpc_params.c)
+ *                                    ├─ start():  answers at once, or later from a callback
+ *                                    └─ work():   blocks, so it runs on a worker
+ *
+ * What takes long never runs on the loop thread: a worker reads a request longer than RPC_INLINE_MAX, and writes the
+ * reply of what it worked on.
  *
  * Every failure is an error object: the standard codes, RPC_STORE_ERROR(err) for what the store says, and
  * RPC_USE_VALUE_PATH. `data` names it: {"name": "HKV_E_KEY", "class": "caller"}.
  *
  * Memory: a request is at most RPC_REQUEST_MAX bytes and RPC_NODES_MAX JSON values, nested RPC_DEPTH_MAX deep; a batch
- * stops answering past RPC_BATCH_REPLY_MAX. Everything here runs on the loop thread, except `work`. */
+ * stops answering past RPC_BATCH_REPLY_MAX. Everything here is called on the loop thread, and calls back there, except
+ * `work`. */
 #ifndef SERVER_RPC_H
 #define SERVER_RPC_H
 
@@ -89,6 +95,7 @@ struct rpc_call {
     enum hkv_err err;
     char message[RPC_MESSAGE_MAX];
     const char *param; /* that breaks its rule; borrowed */
+    bool written;      /* a worker has appended the reply to the request's */
     struct hkv_version version;
     uint64_t waited_ms;
 };
@@ -102,13 +109,15 @@ struct rpc_request {
     json_t *root;
     size_t next; /* of a batch */
     bool is_batch;
-    bool is_large; /* more than RPC_INLINE_MAX bytes: worked on by a worker */
+    bool is_large;      /* more than RPC_INLINE_MAX bytes: read by a worker */
+    struct text source; /* of a large one, until it is read */
+    struct task task;   /* reads it */
     bool in_loop;
     bool call_runs;
     struct rpc_call call;
 };
 
-/* Reads one request text. The text is not needed afterwards. NULL: out of memory. */
+/* A request from its text, which is not needed afterwards. NULL: out of memory. */
 struct rpc_request *rpc_request_new(struct rpc *rpc, struct rpc_stream *stream, const char *bytes, size_t len);
 
 /* RPC_KIND_WRITE when it is one small call that only writes. */
@@ -138,7 +147,7 @@ void rpc_call_fail_store(struct rpc_call *call, enum hkv_err err, const char *me
 void rpc_call_fail(struct rpc_call *call, int code, const char *param, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Runs `work` on a worker, then ends the call with its outcome. */
+/* Runs `work` on a worker, which also writes the reply, then ends the call. */
 void rpc_call_work(struct rpc_call *call, enum hkv_err (*work)(struct rpc_call *call));
 
 /* "caller", "peer", … */

@@ -36,13 +36,18 @@ static json_t *json_base64(const uint8_t *bytes, size_t len)
 
 /* ------------------------------------------------------------------------------------------------ writes */
 
+static json_t *written_json(const struct hkv_version *version)
+{
+    return json_pack("{s:b, s:o}", "ok", 1, "version", rpc_json_version(version));
+}
+
 static void write_finished(struct task *task)
 {
     struct rpc_call *call = (struct rpc_call *)(void *)((char *)task - offsetof(struct rpc_call, task));
     if (call->err != HKV_OK)
         rpc_call_fail_store(call, call->err, call->message);
     else
-        rpc_call_result(call, json_pack("{s:b, s:o}", "ok", 1, "version", rpc_json_version(&call->version)));
+        rpc_call_result(call, written_json(&call->version));
 }
 
 /* On the store's callback thread. */
@@ -59,35 +64,70 @@ static void write_done(void *arg, enum hkv_err err, const char *error, const str
     tasks_post(call->request->rpc->tasks, &call->task);
 }
 
-/* Takes a value's bytes out of the parameters; NULL when the call has been failed. */
-static uint8_t *read_value(struct rpc_call *call, size_t *len)
+#define VALUE_RULE "kv.put: parameter 'value' must be base64 (RFC 4648, with padding and zero stray bits)"
+
+/* The bytes that the parameter stands for, heap. NULL with *err: HKV_E_INVALID when it is no base64, HKV_E_NOMEM. */
+static uint8_t *read_value(const struct rpc_call *call, size_t *len, enum hkv_err *err)
 {
     size_t chars;
     const char *text = rpc_param_string(call, "value", &chars);
     uint8_t *value = malloc(BASE64_BYTES_MAX(chars) + 1);
-    if (!value) {
-        rpc_call_fail_store(call, HKV_E_NOMEM, hkv_error_sentence(HKV_E_NOMEM));
-        return NULL;
-    }
+    *err = HKV_E_NOMEM;
+    if (!value) return NULL;
     if (base64_read(text, chars, value, len)) return value;
+    *err = HKV_E_INVALID;
     free(value);
-    rpc_call_fail(call, RPC_INVALID_PARAMS, "value",
-                  "kv.put: parameter 'value' must be base64 (RFC 4648, with padding and zero stray bits)");
     return NULL;
+}
+
+/* For values that take long, on a worker. */
+static enum hkv_err put_work(struct rpc_call *call)
+{
+    struct hkv_write_options options;
+    struct hkv_write_result result;
+    rpc_param_write_options(call, &options);
+    size_t key_bytes, value_bytes;
+    const char *key = rpc_param_string(call, "key", &key_bytes);
+    enum hkv_err err;
+    uint8_t *value = read_value(call, &value_bytes, &err);
+    if (!value && err == HKV_E_INVALID) {
+        call->code = RPC_INVALID_PARAMS;
+        call->param = "value";
+        snprintf(call->message, sizeof call->message, VALUE_RULE);
+        return HKV_OK;
+    }
+    if (!value) {
+        snprintf(call->message, sizeof call->message, "%s", hkv_error_sentence(err));
+        return err;
+    }
+    err = hkv_put(call->request->rpc->store, key, key_bytes, value, value_bytes, &options, &result);
+    free(value);
+    if (err == HKV_OK) call->result = written_json(&result.version);
+    return err;
 }
 
 void rpc_kv_put(struct rpc_call *call)
 {
+    size_t key_bytes, value_bytes;
+    (void)rpc_param_string(call, "value", &value_bytes);
+    if (value_bytes > RPC_INLINE_MAX) {
+        rpc_call_work(call, put_work);
+        return;
+    }
     struct hkv_write_options options;
     rpc_param_write_options(call, &options);
-    size_t key_bytes, value_bytes;
     const char *key = rpc_param_string(call, "key", &key_bytes);
-    uint8_t *value = read_value(call, &value_bytes);
-    if (!value) return;
-
+    enum hkv_err err;
+    uint8_t *value = read_value(call, &value_bytes, &err);
+    if (!value) {
+        if (err == HKV_E_INVALID)
+            rpc_call_fail(call, RPC_INVALID_PARAMS, "value", VALUE_RULE);
+        else
+            rpc_call_fail_store(call, err, hkv_error_sentence(err));
+        return;
+    }
     call->task = (struct task){.done = write_finished};
-    enum hkv_err err =
-        hkv_put_async(call->request->rpc->store, key, key_bytes, value, value_bytes, &options, write_done, call);
+    err = hkv_put_async(call->request->rpc->store, key, key_bytes, value, value_bytes, &options, write_done, call);
     free(value);
     if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
 }

@@ -7,7 +7,7 @@
 #include "server/rpc.h"
 #include "tests/unit/server/fake_kvs.h"
 
-#define INPUT_MAX 65536
+#define INPUT_MAX ((size_t)128 << 10) /* over RPC_INLINE_MAX */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -48,6 +48,7 @@ struct hkv_store {
     enum hkv_err fail;
     char fail_sentence[256];
     char *data_dir;
+    pthread_t writer; /* the thread of the last write */
 };
 
 static _Thread_local char last_error[512];
@@ -283,6 +284,7 @@ static enum hkv_err write_record(struct hkv_store *store, const char *key, size_
     free(record->value);
     record->value = malloc(length + 1);
     assert(record->value);
+    store->writer = pthread_self();
     if (length) memcpy(record->value, value, length);
     record->length = length;
     record->is_tombstone = !value;
@@ -647,6 +649,14 @@ void hkv_watch_close(struct hkv_watch *watch)
         if (store->watches[i] == watch) store->watches[i] = NULL;
     pthread_mutex_unlock(&store->lock);
     free(watch);
+}
+
+bool fake_kvs_written_here(struct hkv_store *store)
+{
+    pthread_mutex_lock(&store->lock);
+    bool here = pthread_equal(store->writer, pthread_self());
+    pthread_mutex_unlock(&store->lock);
+    return here;
 }
 
 size_t fake_kvs_watch_count(struct hkv_store *store)

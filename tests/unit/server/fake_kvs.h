@@ -19,6 +19,9 @@ void fake_kvs_fail(struct hkv_store *store, enum hkv_err err, const char *senten
 /* Delivers an event to every watch whose prefix fits. */
 void fake_kvs_emit(struct hkv_store *store, const struct hkv_event *event);
 
+/* Whether the last write came from the calling thread. */
+bool fake_kvs_written_here(struct hkv_store *store);
+
 /* How many watches are open. */
 size_t fake_kvs_watch_count(struct hkv_store *store);
 

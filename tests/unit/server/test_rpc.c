@@ -61,6 +61,17 @@ static json_t *ask(struct world *world, const char *text)
     return reply;
 }
 
+/* A request of kv.put whose value has `chars` characters of base64; heap. */
+static char *long_put(size_t chars)
+{
+    struct text text = {0};
+    text_append_string(&text, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"kv.put\",\"params\":[\"a\",\"");
+    for (size_t i = 0; i < chars; i++) text_append(&text, "A", 1);
+    text_append(&text, "\"]}", sizeof "\"]}");
+    assert_false(text_failed(&text));
+    return text.bytes;
+}
+
 static const char *const calls[] = {
     "\"kv.put\",\"params\":{\"key\":\"a\",\"value\":\"YQ==\"}",
     "\"kv.get\",\"params\":{\"key\":\"a\"}",
@@ -145,6 +156,47 @@ static void test_an_absent_key_is_all_null(void **state)
     json_decref(expected);
 }
 
+/* Reading 4 MiB of JSON takes long enough to be noticed by every other client. */
+static void test_a_long_request_is_not_read_on_the_loop_thread(void **state)
+{
+    struct world *world = *state;
+    char *text = long_put(RPC_INLINE_MAX);
+    text[strlen(text) - 1] = '\0'; /* no JSON any more: whoever reads it knows the answer at once */
+    struct rpc_request *request = rpc_request_new(&world->rpc, NULL, text, strlen(text));
+    free(text);
+    assert_non_null(request);
+    rpc_request_start(request, on_reply, world);
+    assert_false(world->answered);
+    while (!world->answered) uv_run(&world->loop, UV_RUN_ONCE);
+    assert_non_null(strstr(request->out.bytes, "-32700"));
+    rpc_request_free(request);
+}
+
+static void test_a_long_value_is_not_stored_on_the_loop_thread(void **state)
+{
+    struct world *world = *state;
+    char *text = long_put(RPC_INLINE_MAX + 4);
+    json_decref(ask(world, text));
+    free(text);
+    assert_false(fake_kvs_written_here(world->rpc.store));
+
+    text = long_put(4);
+    json_decref(ask(world, text));
+    free(text);
+    assert_true(fake_kvs_written_here(world->rpc.store));
+}
+
+static void test_a_long_value_that_is_no_base64_is_refused_by_name(void **state)
+{
+    char *text = long_put(RPC_INLINE_MAX + 5);
+    json_t *reply = ask(*state, text);
+    const json_t *error = json_object_get(reply, "error");
+    assert_int_equal(json_integer_value(json_object_get(error, "code")), RPC_INVALID_PARAMS);
+    assert_string_equal(json_string_value(json_object_get(json_object_get(error, "data"), "param")), "value");
+    json_decref(reply);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -152,6 +204,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_store_without_a_sentence_still_gives_one, setup, teardown),
         cmocka_unit_test_setup_teardown(test_outcomes_of_syncs_are_results, setup, teardown),
         cmocka_unit_test_setup_teardown(test_an_absent_key_is_all_null, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_request_is_not_read_on_the_loop_thread, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_value_is_not_stored_on_the_loop_thread, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_value_that_is_no_base64_is_refused_by_name, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
