@@ -89,20 +89,28 @@ static void report(struct client *client, json_t *error)
 
 json_t *client_call(struct client *client, const char *method, json_t *params, int *error_code)
 {
+    int expected = error_code ? *error_code : 0;
+    if (error_code) *error_code = 0;
     json_t *request = json_pack("{s:s, s:i, s:s, s:o}", "jsonrpc", "2.0", "id", 1, "method", method, "params", params);
     char *text = request ? json_dumps(request, JSON_COMPACT) : NULL;
     json_decref(request);
-    bool sent = text && write_all(client->fd, text, strlen(text)) && write_all(client->fd, "\n", 1);
+    if (!text) {
+        client->code = cli_fail(client->cli, CLI_FAILED, "memory is exhausted");
+        return NULL;
+    }
+    /* A daemon that has no place for the connection says so before it takes anything: the reply is read in any case. */
+    if (write_all(client->fd, text, strlen(text))) (void)write_all(client->fd, "\n", 1);
     free(text);
-    if (!sent) return lost(client, "does not take the request");
 
     json_t *reply = client_next(client);
     if (!reply) return NULL;
     json_t *result = json_incref(json_object_get(reply, "result"));
     json_t *error = json_object_get(reply, "error");
     int code = (int)json_integer_value(json_object_get(error, "code"));
-    if (error_code && (result || code != *error_code)) *error_code = 0;
-    if (!result && !(error_code && *error_code)) report(client, error);
+    if (error_code && !result && code == expected)
+        *error_code = expected;
+    else if (!result)
+        report(client, error);
     if (!result && client->code == CLI_OK) client->code = CLI_FAILED;
     json_decref(reply);
     return result;

@@ -207,7 +207,8 @@ static enum exit_code run(char **argv)
         return cli_fail(&cli, CLI_USAGE, "usage: hero_codescalers %s %s; see hero_codescalers %s --help",
                         cli.verb->name, cli.verb->arguments, cli.verb->name);
     enum exit_code code = cli.verb->run(&cli);
-    if (fflush(stdout) != 0 && code == CLI_OK)
+    /* Of an error while a verb ran only the mark is left. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == CLI_OK)
         code = cli_fail(&cli, CLI_FAILED, "cannot write the output: %s", strerror(errno));
     return code;
 }

@@ -123,6 +123,16 @@ static enum exit_code report(const struct cli *cli, struct response *response)
     return code;
 }
 
+/* Prints why there is no response: a daemon that has no place for the connection says so in the form of JSON-RPC. */
+static enum exit_code report_none(const struct cli *cli, const struct response *response)
+{
+    json_t *reply = response->in.len ? json_loadb(response->in.bytes, response->in.len, 0, NULL) : NULL;
+    const char *message = json_string_value(json_object_get(json_object_get(reply, "error"), "message"));
+    cli_fail(cli, CLI_FAILED, "%s", message ? message : "the daemon closed the connection; see its log");
+    json_decref(reply);
+    return CLI_FAILED;
+}
+
 /* ------------------------------------------------------------------------------------------------ PUT */
 
 static bool send_chunk(int fd, const char *bytes, size_t len)
@@ -174,12 +184,14 @@ json_t *client_put_stream(const struct cli *cli, const char *key, const struct t
     json_t *result = NULL;
     int read_error = 0;
     *code = CLI_FAILED;
-    if (text_failed(&request) || !write_all(response.fd, request.bytes, request.len))
-        cli_fail(cli, CLI_FAILED, "the daemon does not take the value; see its log");
-    else if (!send_body(cli, response.fd, head, fd, total, &read_error) && read_error)
+    bool sent = !text_failed(&request) && write_all(response.fd, request.bytes, request.len) &&
+                send_body(cli, response.fd, head, fd, total, &read_error);
+    if (text_failed(&request))
+        cli_fail(cli, CLI_FAILED, "memory is exhausted");
+    else if (!sent && read_error)
         cli_fail(cli, CLI_FAILED, "cannot read the value: %s; nothing was stored", strerror(read_error));
-    else if (!read_head(&response))
-        cli_fail(cli, CLI_FAILED, "the daemon closed the connection; see its log");
+    else if (!read_head(&response)) /* also when not all was taken: it says why */
+        *code = report_none(cli, &response);
     else if (response.status != 200)
         *code = report(cli, &response);
     else
@@ -231,8 +243,12 @@ enum exit_code client_get_stream(const struct cli *cli, const char *key, int out
     percent_append(&request, key, strlen(key));
     text_append_string(&request, " HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     enum exit_code code = CLI_FAILED;
-    if (text_failed(&request) || !write_all(response.fd, request.bytes, request.len) || !read_head(&response))
-        cli_fail(cli, CLI_FAILED, "the daemon closed the connection; see its log");
+    bool made = !text_failed(&request);
+    if (made) (void)write_all(response.fd, request.bytes, request.len); /* who does not take it says why */
+    if (!made)
+        cli_fail(cli, CLI_FAILED, "memory is exhausted");
+    else if (!read_head(&response))
+        code = report_none(cli, &response);
     else if (response.status != 200)
         code = report(cli, &response);
     else

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 
-from daemon import Daemon, check, clean_environment, equal, run
+from daemon import Daemon, check, clean_environment, equal, eventually, run
 
 SERVER, CLI = sys.argv[1:3]
 IS_FAKE = "fake" in SERVER  # a store in memory has no folder
@@ -201,6 +201,34 @@ def test_failures_are_one_sentence():
         equal((code, output), (1, b""), f"{arguments}")
         equal(len(error.strip().splitlines()), 1, f"{arguments}: one sentence, not {error!r}")
         check(len(error) > 30, f"{arguments}: {error!r}")
+
+
+def test_a_daemon_without_a_place_says_why():
+    """Whether or not the refused connection was closed before the tool wrote to it."""
+    connections = []
+    try:
+        while len(connections) < 256:
+            connections.append(daemon.connect())
+            connections[-1].result("server.info")
+        for _ in range(5):
+            for arguments, stdin in ((("get", "a"), b""), (("put", "a", "b"), b""), (("put", "a"), bytes(1 << 20)), (("put", "a"), bytes(3 << 20))):
+                code, output, error = cli(*arguments, stdin=stdin)
+                equal((code, output), (1, b""), f"{arguments}")
+                check("256 connections" in error and error.count("\n") == 1, f"{arguments}, {len(stdin)} bytes: {error!r}")
+    finally:
+        for connection in connections:
+            connection.close()
+    eventually("connections are free again", lambda: cli("get", "a")[0] == 3)
+
+
+def test_lost_output_is_a_failure():
+    ok("put", "lost/a", "x")
+    for arguments in (("get", "lost/a"), ("keys", "lost/"), ("watch", "lost/", "--list"), ("call", "kv.watch", '{"prefix": "lost/", "list": true}')):
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([CLI, arguments[0], "--socket-dir", daemon.socket_dir, *arguments[1:]], stdout=full, stderr=subprocess.PIPE,
+                                  text=True, timeout=60, env=clean_environment())
+        equal(done.returncode, 1, f"{arguments}: exit code")
+        check("cannot write" in done.stderr, f"{arguments}: {done.stderr!r}")
 
 
 def test_finding_the_socket():
