@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "server/text.h"
+
 void print_json(const json_t *value)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
@@ -15,26 +17,12 @@ void print_json(const json_t *value)
     free(text);
 }
 
-/* How many bytes the UTF-8 character at `at` has; 0 when there is none. */
-static size_t character_bytes(const unsigned char *at, size_t len)
-{
-    size_t need = at[0] < 0x80                      ? 1
-                  : (at[0] >= 0xc2 && at[0] < 0xe0) ? 2
-                  : (at[0] & 0xf0) == 0xe0          ? 3
-                  : (at[0] & 0xf8) == 0xf0          ? 4
-                                                    : 0;
-    if (need > len) return 0;
-    for (size_t i = 1; i < need; i++)
-        if ((at[i] & 0xc0) != 0x80) return 0;
-    return need;
-}
-
 void print_escaped(const char *bytes, size_t len, size_t max)
 {
     const unsigned char *at = (const unsigned char *)bytes;
     size_t end = len < max ? len : max;
     for (size_t i = 0; i < end;) {
-        size_t count = character_bytes(at + i, len - i);
+        size_t count = utf8_character(bytes + i, len - i);
         /* C1 controls are two bytes of UTF-8 and as bad for a terminal as the others. */
         bool is_control = at[i] < ' ' || at[i] == 0x7f || (count == 2 && at[i] == 0xc2 && at[i + 1] < 0xa0);
         if (count == 0 || is_control) {

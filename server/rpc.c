@@ -47,6 +47,21 @@ const char *rpc_error_class(enum hkv_err err)
 #undef INTERNAL
 }
 
+/* A message, which may quote half a character or what is no text at all: that becomes '?'. */
+static json_t *message_json(const char *message)
+{
+    struct text clean = {0};
+    for (size_t len = strlen(message); len > 0;) {
+        size_t count = utf8_character(message, len);
+        text_append(&clean, count ? message : "?", count ? count : 1);
+        message += count ? count : 1;
+        len -= count ? count : 1;
+    }
+    json_t *text = text_failed(&clean) ? NULL : json_stringn(clean.bytes, clean.len);
+    text_fini(&clean);
+    return text;
+}
+
 json_t *rpc_error_object(int code, enum hkv_err err, const char *message, const char *param)
 {
     const char *name = hkv_error_name(err);
@@ -57,9 +72,7 @@ json_t *rpc_error_object(int code, enum hkv_err err, const char *message, const 
         class = protocol_errors[i].class;
     }
     json_t *data = json_pack("{s:s, s:s, s:s*}", "name", name, "class", class, "param", param);
-    json_t *text = json_string(message);
-    if (!text) text = json_string(hkv_error_sentence(err)); /* a message that quoted half a character */
-    return json_pack("{s:i, s:o, s:o}", "code", code, "message", text, "data", data);
+    return json_pack("{s:i, s:o, s:o}", "code", code, "message", message_json(message), "data", data);
 }
 
 static int append_chunk(const char *bytes, size_t len, void *out)
@@ -192,7 +205,9 @@ static const char *envelope_fault(json_t *object)
 {
     if (!json_is_object(object)) return "a request is a JSON object";
     const json_t *version = json_object_get(object, "jsonrpc");
-    if (!json_is_string(version) || strcmp(json_string_value(version), "2.0") != 0) return "jsonrpc must be \"2.0\"";
+    if (!json_is_string(version) || json_string_length(version) != 3 ||
+        memcmp(json_string_value(version), "2.0", 3) != 0)
+        return "jsonrpc must be \"2.0\"";
     if (!json_is_string(json_object_get(object, "method"))) return "method must be a string";
     const json_t *params = json_object_get(object, "params");
     if (params && !json_is_object(params) && !json_is_array(params)) return "params must be an object or an array";
@@ -314,6 +329,14 @@ static void refuse(struct rpc_request *request, int code, const char *message)
     request->is_batch = false;
 }
 
+/* What the parser refuses although it is JSON; NULL: anything else. */
+static const char *beyond_parser(enum json_error_code code)
+{
+    if (code == json_error_duplicate_key) return "a member is given twice";
+    if (code == json_error_null_byte_in_key) return "the name of a member holds U+0000";
+    return code == json_error_numeric_overflow ? "a number does not fit into 64 bits" : NULL;
+}
+
 static void read_root(struct rpc_request *request, const char *bytes, size_t len)
 {
     const char *fault = shape_fault(bytes, len);
@@ -325,10 +348,10 @@ static void read_root(struct rpc_request *request, const char *bytes, size_t len
     request->root = json_loadb(bytes, len, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!request->root) {
         char message[RPC_MESSAGE_MAX];
-        bool duplicate = json_error_code(&error) == json_error_duplicate_key;
-        snprintf(message, sizeof message, "%s at byte %d: %s", duplicate ? "a member is given twice" : "not JSON",
-                 error.position, error.text);
-        refuse(request, duplicate ? RPC_INVALID_REQUEST : RPC_PARSE_ERROR, message);
+        const char *beyond = beyond_parser(json_error_code(&error));
+        snprintf(message, sizeof message, "%s at byte %d: %s", beyond ? beyond : "not JSON", error.position,
+                 error.text);
+        refuse(request, beyond ? RPC_INVALID_REQUEST : RPC_PARSE_ERROR, message);
         return;
     }
     request->is_batch = json_is_array(request->root);

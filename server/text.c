@@ -76,6 +76,22 @@ void text_drop_front(struct text *text, size_t len)
     if (text->len) memmove(text->bytes, text->bytes + len, text->len);
 }
 
+size_t utf8_character(const char *bytes, size_t len)
+{
+    const unsigned char *at = (const unsigned char *)bytes;
+    unsigned char first = len ? at[0] : 0xff;
+    if (first < 0x80) return 1;
+    if (first < 0xc2 || first > 0xf4) return 0;
+    size_t need = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    if (need > len) return 0;
+    for (size_t i = 1; i < need; i++)
+        if ((at[i] & 0xc0) != 0x80) return 0;
+    bool overlong = (first == 0xe0 && at[1] < 0xa0) || (first == 0xf0 && at[1] < 0x90);
+    bool surrogate = first == 0xed && at[1] > 0x9f;
+    bool too_large = first == 0xf4 && at[1] > 0x8f;
+    return overlong || surrogate || too_large ? 0 : need;
+}
+
 static const char base64_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 void base64_append(struct text *out, const void *data, size_t len)

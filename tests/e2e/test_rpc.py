@@ -58,6 +58,12 @@ ENVELOPES = [
     (b'{"jsonrpc":"2.0","id":"a","method":"health","params":null}', -32600, "a"),
     (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"health"}', -32600, None),
     (b'{"jsonrpc":"2.0","id":1,"method":"kv.get","params":{"key":"a","key":"b"}}', -32600, None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"kv.list","params":{"limit":99999999999999999999}}', -32600, None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"kv.list","params":{"limit":1e400}}', -32600, None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"kv.list","params":{"limit":NaN}}', -32700, None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"kv.list","params":{"limit\\u0000":1}}', -32600, None),
+    (b'{"jsonrpc":"2.0","id":1,"method":"kv.list","params":{"prefix":"\\ud800"}}', -32700, None),
+    (b'{"jsonrpc":"2.0\\u0000","id":1,"method":"health"}', -32600, 1),
     (b'{"jsonrpc":"2.0","id":1,"method":"no.such"}', -32601, 1),
     (b'{"jsonrpc":"2.0","id":1,"method":"health\\u0000"}', -32601, 1),
     (b'{"jsonrpc":"2.0","id":1.5,"method":"no.such"}', -32601, 1.5),
@@ -87,6 +93,13 @@ def test_envelopes_by_http():
             reply = json.loads(body)
             equal((status, reply["error"]["code"], reply["id"]), (200, code, identity), f"{sent[:80]}")
             equal(headers["content-type"], "application/json", "content type")
+
+
+def test_a_long_name_is_quoted_up_to_a_whole_character():
+    with daemon.connect() as connection:
+        for method, params in (("a" + "\u00fc" * 100, None), ("kv.get", {"key": "a", "a" + "\u00fc" * 100: 1})):
+            message = connection.error(method, params)["message"]
+            check("a" + "\u00fc" * 31 + "?'" in message, message)
 
 
 def test_ids_come_back_as_they_were():

@@ -113,6 +113,39 @@ static void test_a_text_grows_and_shrinks(void **state)
     assert_false(text_failed(&text));
 }
 
+static void test_characters_of_utf8(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t count;
+    } cases[] = {
+        {"a", 1},
+        {"\x7f", 1},
+        {"\xc2\x80", 2},
+        {"\xdf\xbfx", 2},
+        {"\xe0\xa0\x80", 3},
+        {"\xed\x9f\xbf", 3},
+        {"\xef\xbf\xbf", 3},
+        {"\xf0\x90\x80\x80", 4},
+        {"\xf4\x8f\xbf\xbf", 4},
+        {"", 0},
+        {"\x80", 0},
+        {"\xc1\xbf", 0},
+        {"\xc2", 0},
+        {"\xc2 ", 0},
+        {"\xe0\x9f\xbf", 0},
+        {"\xed\xa0\x80", 0},
+        {"\xe2\x82", 0},
+        {"\xf0\x8f\xbf\xbf", 0},
+        {"\xf4\x90\x80\x80", 0},
+        {"\xf5\x80\x80\x80", 0},
+        {"\xff", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(utf8_character(cases[i].bytes, strlen(cases[i].bytes)), cases[i].count);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -122,6 +155,7 @@ int main(void)
         cmocka_unit_test(test_percent_encoding_is_undone),
         cmocka_unit_test(test_broken_percent_encoding_is_refused),
         cmocka_unit_test(test_a_text_grows_and_shrinks),
+        cmocka_unit_test(test_characters_of_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
