@@ -1,6 +1,7 @@
 #include "server/http.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +13,8 @@
 
 /* ------------------------------------------------------------------------------------------------ answers */
 
-enum MHD_Result http_answer(struct MHD_Connection *connection, unsigned status, struct text *body)
+/* `body` is taken; `allow` (may be NULL) names the methods that there are. */
+static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, struct text *body, const char *allow)
 {
     if (text_failed(body)) {
         text_fini(body);
@@ -25,15 +27,18 @@ enum MHD_Result http_answer(struct MHD_Connection *connection, unsigned status, 
     *body = (struct text){0};
     if (!response) return MHD_NO;
     if (!is_empty) MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, "application/json");
-    if (status == MHD_HTTP_METHOD_NOT_ALLOWED)
-        MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD, PUT");
+    if (allow) MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, allow);
     enum MHD_Result result = MHD_queue_response(connection, status, response);
     MHD_destroy_response(response);
     return result;
 }
 
-enum MHD_Result http_answer_error(struct MHD_Connection *connection, unsigned status, int code, enum hkv_err err,
-                                  const char *message)
+enum MHD_Result http_answer(struct MHD_Connection *connection, unsigned status, struct text *body)
+{
+    return answer(connection, status, body, NULL);
+}
+
+static struct text error_body(int code, enum hkv_err err, const char *message)
 {
     struct text body = {0};
     json_t *error = rpc_error_object(code, err == HKV_OK ? HKV_E_INVALID : err, message, NULL);
@@ -44,7 +49,14 @@ enum MHD_Result http_answer_error(struct MHD_Connection *connection, unsigned st
         body.failed = true;
     free(text);
     json_decref(error);
-    return http_answer(connection, status, &body);
+    return body;
+}
+
+enum MHD_Result http_answer_error(struct MHD_Connection *connection, unsigned status, int code, enum hkv_err err,
+                                  const char *message)
+{
+    struct text body = error_body(code, err, message);
+    return answer(connection, status, &body, NULL);
 }
 
 unsigned http_status_of(enum hkv_err err)
@@ -144,7 +156,8 @@ static void post_ended(struct http_request *base)
 struct refusal {
     struct http_request base;
     unsigned status;
-    const char *message;
+    const char *allow; /* with 405: the methods that there are */
+    char message[RPC_MESSAGE_MAX];
 };
 
 static enum MHD_Result handle_refusal(struct http_request *base, struct MHD_Connection *connection, const char *data,
@@ -156,7 +169,8 @@ static enum MHD_Result handle_refusal(struct http_request *base, struct MHD_Conn
         *data_bytes = 0;
         return MHD_YES;
     }
-    return http_answer_error(connection, refusal->status, RPC_INVALID_REQUEST, HKV_OK, refusal->message);
+    struct text body = error_body(RPC_INVALID_REQUEST, HKV_OK, refusal->message);
+    return answer(connection, refusal->status, &body, refusal->allow);
 }
 
 static void refusal_ended(struct http_request *base)
@@ -164,40 +178,72 @@ static void refusal_ended(struct http_request *base)
     free(base);
 }
 
-static struct http_request *refusal_new(unsigned status, const char *message)
+static struct http_request *refusal_new(unsigned status, const char *allow, const char *message)
 {
     struct refusal *refusal = calloc(1, sizeof *refusal);
     if (!refusal) return NULL;
-    *refusal = (struct refusal){
-        .base = {.handle = handle_refusal, .ended = refusal_ended}, .status = status, .message = message};
+    *refusal =
+        (struct refusal){.base = {.handle = handle_refusal, .ended = refusal_ended}, .status = status, .allow = allow};
+    snprintf(refusal->message, sizeof refusal->message, "%s", message);
     return &refusal->base;
+}
+
+/* The arguments that a query may have, and what is wrong with the one that is there. */
+struct query {
+    const char *const *known; /* up to NULL */
+    bool seen[4];
+    char fault[RPC_MESSAGE_MAX];
+};
+
+static enum MHD_Result check_argument(void *arg, enum MHD_ValueKind kind, const char *name, const char *value)
+{
+    (void)kind;
+    struct query *query = arg;
+    size_t i = 0;
+    while (query->known[i] && strcmp(query->known[i], name) != 0) i++;
+    if (!query->known[i])
+        snprintf(query->fault, sizeof query->fault,
+                 "unknown argument '%.64s' behind the ?; in a key or prefix, ? is written %%3F and & %%26", name);
+    else if (!value)
+        snprintf(query->fault, sizeof query->fault, "the argument %s needs a value", name);
+    else if (query->seen[i])
+        snprintf(query->fault, sizeof query->fault, "the argument %s is given twice", name);
+    query->seen[i] = true;
+    return query->fault[0] ? MHD_NO : MHD_YES;
 }
 
 static struct http_request *request_new(struct http *http, struct MHD_Connection *connection, const char *path,
                                         const char *method)
 {
+    static const char *const event_arguments[] = {"prefix", "from", "list", NULL};
+    static const char *const put_arguments[] = {"ttl_ms", "if_version", NULL};
+    static const char *const no_arguments[] = {NULL};
     if (strcmp(path, RPC_PATH) == 0) {
         if (strcmp(method, MHD_HTTP_METHOD_POST) != 0)
-            return refusal_new(MHD_HTTP_BAD_REQUEST, "/rpc takes JSON-RPC requests by POST");
+            return refusal_new(MHD_HTTP_METHOD_NOT_ALLOWED, "POST", "/rpc takes JSON-RPC requests by POST");
         struct rpc_post *post = calloc(1, sizeof *post);
         if (!post) return NULL;
         post->base = (struct http_request){.handle = handle_post, .ended = post_ended};
         return &post->base;
     }
-    if (strcmp(path, EVENTS_PATH) == 0) {
-        if (strcmp(method, MHD_HTTP_METHOD_GET) != 0)
-            return refusal_new(MHD_HTTP_BAD_REQUEST, "/events is read by GET");
-        return http_events_new(http);
-    }
-    if (strncmp(path, VALUE_PATH, strlen(VALUE_PATH)) != 0)
-        return refusal_new(MHD_HTTP_NOT_FOUND, "there is POST /rpc, GET, HEAD and PUT /value/<key>, and GET /events");
-    const char *key = path + strlen(VALUE_PATH);
-    if (strcmp(method, MHD_HTTP_METHOD_GET) != 0 && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0 &&
-        strcmp(method, MHD_HTTP_METHOD_PUT) != 0)
-        return refusal_new(MHD_HTTP_METHOD_NOT_ALLOWED, "/value/<key> takes GET, HEAD and PUT");
+    bool is_events = strcmp(path, EVENTS_PATH) == 0;
+    bool is_value = strncmp(path, VALUE_PATH, strlen(VALUE_PATH)) == 0;
+    bool is_get = strcmp(method, MHD_HTTP_METHOD_GET) == 0;
+    bool is_put = strcmp(method, MHD_HTTP_METHOD_PUT) == 0;
+    if (!is_events && !is_value)
+        return refusal_new(MHD_HTTP_NOT_FOUND, NULL,
+                           "there is POST /rpc, GET, HEAD and PUT /value/<key>, and GET /events");
+    if (is_events && !is_get) return refusal_new(MHD_HTTP_METHOD_NOT_ALLOWED, "GET", "/events is read by GET");
+    if (is_value && !is_get && !is_put && strcmp(method, MHD_HTTP_METHOD_HEAD) != 0)
+        return refusal_new(MHD_HTTP_METHOD_NOT_ALLOWED, "GET, HEAD, PUT", "/value/<key> takes GET, HEAD and PUT");
+
+    struct query query = {.known = is_events ? event_arguments : is_put ? put_arguments : no_arguments};
+    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, check_argument, &query);
+    if (query.fault[0]) return refusal_new(MHD_HTTP_BAD_REQUEST, NULL, query.fault);
+    if (is_events) return http_events_new(http);
     const char *fault = NULL;
-    struct http_request *request = http_value_new(http, connection, key, method, &fault);
-    return fault ? refusal_new(MHD_HTTP_BAD_REQUEST, fault) : request;
+    struct http_request *request = http_value_new(http, connection, path + strlen(VALUE_PATH), method, &fault);
+    return fault ? refusal_new(MHD_HTTP_BAD_REQUEST, NULL, fault) : request;
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *url, const char *method,

@@ -135,7 +135,7 @@ static void download(struct transfer *transfer)
     struct hkv_value announced = transfer->value;
     tasks_post(transfer->http->service->rpc.tasks, &transfer->found_task);
     if (err != HKV_OK || transfer->is_head) {
-        keep_outcome(&transfer->finished, err, "");
+        transfer->finished = transfer->found;
         return;
     }
     struct hkv_value read;
@@ -431,7 +431,10 @@ static const char *read_put(struct transfer *transfer, struct MHD_Connection *co
     if (none_match) options->expect = HKV_EXPECT_ABSENT;
     if ((version != NULL) + (match != NULL) + (none_match != NULL) > 1)
         return "give one of if_version, If-Match and If-None-Match";
-    const char *length = header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
+    if (header(connection, MHD_HTTP_HEADER_CONTENT_RANGE))
+        return "Content-Range: a PUT stores a whole value, not a part of one";
+    bool is_chunked = header(connection, MHD_HTTP_HEADER_TRANSFER_ENCODING) != NULL;
+    const char *length = is_chunked ? NULL : header(connection, MHD_HTTP_HEADER_CONTENT_LENGTH);
     transfer->upload_bytes = UINT64_MAX;
     if (length && !read_number(length, INT64_MAX, &transfer->upload_bytes)) return "Content-Length must be a number";
     return NULL;

@@ -397,6 +397,27 @@ def test_conditional_uploads():
             equal(upload(query, headers)[0], 400, f"{query} {headers}")
 
 
+def test_arguments_that_there_are_not_change_nothing():
+    """A key with a ? that was not encoded would otherwise be another key, and a misspelt condition none."""
+    with daemon.connect() as connection:
+        for line, part in (("PUT /value/arg?ttl=5", "'ttl'"), ("PUT /value/arg?if-version=null", "'if-version'"), ("PUT /value/arg?%ff=1", "'%ff'"),
+                           ("PUT /value/arg?ttl_ms", "ttl_ms"), ("PUT /value/arg?ttl_ms=5&ttl_ms=6", "twice"), ("PUT /value/arg?x", "'x'"),
+                           ("GET /value/arg?x", "%3F"), ("HEAD /value/arg?x", ""), ("GET /value/arg?ttl_ms=5", "ttl_ms"),
+                           ("GET /events?form=0123456789abcdef-7", "'form'"), ("GET /events?prefix", "prefix")):
+            status, _, body = connection.http(f"{line} HTTP/1.1\nHost: x\nContent-Length: 1\n", b"x")
+            equal(status, 400, line)
+            check(part in (json.loads(body)["error"]["message"] if body else ""), f"{line}: {body}")
+        equal(connection.http("GET /value/arg HTTP/1.1\nHost: x\n")[0], 404, "nothing is stored")
+
+
+def test_a_part_of_a_value_does_not_replace_it():
+    with daemon.connect() as connection:
+        status, _, body = connection.http("PUT /value/part HTTP/1.1\nHost: x\nContent-Range: bytes 5-9/10\nContent-Length: 5\n", b"world")
+        equal(status, 400, "a part")
+        check("Content-Range" in json.loads(body)["error"]["message"], f"{body}")
+        equal(connection.http("GET /value/part HTTP/1.1\nHost: x\n")[0], 404, "nothing is stored")
+
+
 def test_a_value_that_is_too_large_is_refused():
     with daemon.connect() as connection:
         status, _, body = connection.http(f"PUT /value/huge HTTP/1.1\nHost: x\nContent-Length: {(20 << 20) + 1}\n", bytes((20 << 20) + 1))
@@ -422,8 +443,9 @@ def test_downloads_that_are_not_read_and_broken_off():
 
 def test_paths_and_methods_that_there_are_not():
     with daemon.connect() as connection:
-        for line, status in (("GET /", 404), ("GET /rpc", 400), ("POST /value/a", 405), ("DELETE /value/a", 405), ("GET /valu", 404), ("GET /rpc/x", 404)):
-            equal(connection.http(f"{line} HTTP/1.1\nHost: x\nContent-Length: 0\n")[0], status, line)
+        for line, status in (("GET /", 404), ("GET /rpc", 405), ("HEAD /rpc", 405), ("POST /events", 405), ("POST /value/a", 405), ("DELETE /value/a", 405), ("GET /valu", 404), ("GET /rpc/x", 404)):
+            got, headers, _ = connection.http(f"{line} HTTP/1.1\nHost: x\nContent-Length: 0\n")
+            equal((got, "allow" in headers), (status, status == 405), line)
         status, _, _ = connection.http(f"POST /rpc HTTP/1.1\nHost: x\nContent-Length: {REQUEST_MAX + 1}\n", b" " * (REQUEST_MAX + 1))
         equal(status, 413, "a request that is too long")
 
