@@ -21,8 +21,9 @@ struct daemon {
     struct listen_socket socket;
     struct service service;
     uv_loop_t loop;
-    uv_signal_t term, interrupt, hangup;
+    uv_signal_t term, interrupt, hangup; /* open to the end, so that no signal ever has its default effect */
     uv_timer_t watchdog;
+    bool stopping;
 };
 
 /* ------------------------------------------------------------------------------------------------ the store */
@@ -100,11 +101,10 @@ static bool open_socket(struct daemon *daemon)
 static void on_stop(uv_signal_t *handle, int number)
 {
     struct daemon *daemon = handle->data;
+    if (daemon->stopping) return;
+    daemon->stopping = true;
     log_event(HKV_LOG_INFO, "%s: shutting down", number == SIGTERM ? "SIGTERM" : "SIGINT");
     notify_send("STOPPING=1");
-    uv_close((uv_handle_t *)&daemon->term, NULL);
-    uv_close((uv_handle_t *)&daemon->interrupt, NULL);
-    uv_close((uv_handle_t *)&daemon->hangup, NULL);
     uv_close((uv_handle_t *)&daemon->watchdog, NULL);
     uv_stop(&daemon->loop);
 }
@@ -136,6 +136,7 @@ static void on_hangup(uv_signal_t *handle, int number)
 {
     (void)number;
     struct daemon *daemon = handle->data;
+    if (daemon->stopping) return;
     char error[CONFIG_ERROR_BYTES] = "memory is exhausted";
     struct reload *reload = calloc(1, sizeof *reload);
     if (!reload || !config_reread_seeds(&daemon->config, &reload->seeds, error)) {
@@ -170,6 +171,7 @@ static void start_signals(struct daemon *daemon)
         uv_signal_init(&daemon->loop, signals[i].handle);
         signals[i].handle->data = daemon;
         uv_signal_start(signals[i].handle, signals[i].callback, signals[i].number);
+        uv_unref((uv_handle_t *)signals[i].handle);
     }
     uv_timer_init(&daemon->loop, &daemon->watchdog);
     uint64_t watchdog_ms = notify_watchdog_ms();
@@ -194,7 +196,6 @@ static bool serve(struct daemon *daemon)
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     service_stop(&daemon->service);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&daemon->loop);
     return true;
 }
 

@@ -477,6 +477,17 @@ def test_shutdown_in_order():
                 check("stopped" in own.log(), own.log())
 
 
+def test_more_signals_do_not_cut_a_shutdown_short():
+    """timeout(1) sends two of them, and so do shells to a group."""
+    for _ in range(3):
+        with Daemon(SERVER) as own:
+            while own.process.poll() is None:
+                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                    own.process.send_signal(number)
+            equal(own.process.returncode, 0, "exit code")
+            check(not os.path.exists(own.path), "the socket is removed")
+
+
 def test_a_stale_socket_is_replaced_and_a_living_one_is_not():
     with Daemon(SERVER) as own:
         code, output = start_failing("--data-dir", own.folder + "/other", "--socket-dir", own.socket_dir)
