@@ -16,6 +16,7 @@
 
 enum kind {
     KIND_TEXT,
+    KIND_ADDRESS, /* a text that may be empty */
     KIND_LIST,
     KIND_NUMBER,
     KIND_SWITCH,
@@ -56,9 +57,9 @@ static const struct setting settings[] = {
      "replicate this namespace without being able to write", false},
     {"author-secret-file", "FILE", KIND_SECRET_FILE, AT(author_secret), NULL, 0, 0,
      "the secret of this node's author (default: the store's\nown, made at the first start)", false},
-    {"bind-ipv4", "ADDR", KIND_TEXT, AT(bind_ipv4), NULL, 0, 0, "UDP address; \"\" switches IPv4 off (default 0.0.0.0)",
-     false},
-    {"bind-ipv6", "ADDR", KIND_TEXT, AT(bind_ipv6), NULL, 0, 0, "UDP address; \"\" switches IPv6 off (default ::)",
+    {"bind-ipv4", "ADDR", KIND_ADDRESS, AT(bind_ipv4), NULL, 0, 0,
+     "UDP address; \"\" switches IPv4 off (default 0.0.0.0)", false},
+    {"bind-ipv6", "ADDR", KIND_ADDRESS, AT(bind_ipv6), NULL, 0, 0, "UDP address; \"\" switches IPv6 off (default ::)",
      false},
     {"port", "PORT", KIND_NUMBER, AT(port), NULL, 0, 65535,
      "UDP port; 0 takes any (default 24376, and when that is\ntaken another one, with a warning)", false},
@@ -166,8 +167,10 @@ static bool set_one(struct config *config, const struct setting *setting, const 
 {
     void *slot = (char *)config + setting->offset;
     assert(text || setting->kind == KIND_SWITCH);
+    if (text && !*text && setting->kind != KIND_ADDRESS) return fault(error, "%s must not be empty", source);
     switch (setting->kind) {
     case KIND_TEXT:
+    case KIND_ADDRESS:
         return set_text(slot, text, strlen(text), error);
     case KIND_LIST:
         return add_to_list(slot, source, text, strlen(text), error);
@@ -282,11 +285,12 @@ static bool set_json(struct config *config, const struct setting *setting, const
     char number[24];
     switch (setting->kind) {
     case KIND_TEXT:
+    case KIND_ADDRESS:
     case KIND_SECRET_FILE:
         if (!json_is_string(value)) return fault(error, "%s must be a string", source);
         return set_one(config, setting, source, json_string_value(value), error);
     case KIND_NUMBER:
-        if (!json_is_integer(value)) return fault(error, "%s must be a number", source);
+        if (!json_is_integer(value)) return fault(error, "%s must be a whole number", source);
         snprintf(number, sizeof number, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         return set_one(config, setting, source, number, error);
     case KIND_SWITCH:
@@ -417,8 +421,19 @@ void config_fini(struct config *config)
     wipe(config->author_secret);
     for (size_t i = 0; i < SETTING_COUNT; i++) {
         void *slot = (char *)config + settings[i].offset;
-        if (settings[i].kind == KIND_TEXT || settings[i].kind == KIND_SECRET_FILE) free(*(char **)slot);
-        if (settings[i].kind == KIND_LIST) config_list_fini(slot);
+        switch (settings[i].kind) {
+        case KIND_TEXT:
+        case KIND_ADDRESS:
+        case KIND_SECRET_FILE:
+            free(*(char **)slot);
+            break;
+        case KIND_LIST:
+            config_list_fini(slot);
+            break;
+        case KIND_NUMBER:
+        case KIND_SWITCH:
+            break;
+        }
     }
 }
 

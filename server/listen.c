@@ -15,7 +15,7 @@ bool make_directories(const char *path, mode_t mode)
 {
     char *copy = strdup(path);
     if (!copy) return false;
-    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+    for (char *slash = *copy ? strchr(copy + 1, '/') : NULL; slash; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         (void)mkdir(copy, 0755); /* what is wrong with it shows at the last one */
         *slash = '/';
