@@ -497,9 +497,10 @@ HKV_API enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mo
 HKV_API void hkv_text_free(char *text);
 
 /* Joins the namespace of a `doc…` ticket. The same namespace: merges addresses, upgrades a read capability. Another
- * one: only while this store holds no user keys; afterwards the old entries, values and secret are gone. Errors:
- * HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED (format), HKV_E_CLOSED.
- */
+ * one: only while this store holds no user keys; afterwards the old entries, values and secret are gone, and of the peers
+ * those that nobody named. Nothing is written, not even this node's member record, before the format is known. Errors:
+ * HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED and HKV_E_INVALID (the
+ * format), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_join(struct hkv_store *store, const char *ticket, enum hkv_format format);
 
 /* ---------------------------------------------------------------------------------------------------------- status */

@@ -139,6 +139,17 @@ static enum hkv_err reset(struct hkv_store *store, const struct doc_ticket *tick
     return call.err;
 }
 
+/* The store is of the new namespace already; what could not be done is made up for later, and said. */
+static void note_left(struct hkv_store *store, enum hkv_err err, const char *what)
+{
+    if (err != HKV_OK) node_log(store, HKV_LOG_ERROR, "join", "%s: %s", what, error_last());
+}
+
+static void write_records(struct hkv_store *store)
+{
+    note_left(store, records_write(store, false), "this node's member record is written later");
+}
+
 static enum hkv_err join_other(struct hkv_store *store, const struct doc_ticket *ticket, enum hkv_format format)
 {
     TRY(note_write(store, ticket));
@@ -152,8 +163,9 @@ static enum hkv_err join_other(struct hkv_store *store, const struct doc_ticket 
         error_restore(&why);
         return err;
     }
-    TRY(note_finish(store, ticket->writable, &ticket->secret));
-    return records_write(store, false);
+    note_left(store, note_finish(store, ticket->writable, &ticket->secret), "the next start replaces the key file");
+    write_records(store);
+    return HKV_OK;
 }
 
 /* The same namespace: a read capability may become a write capability. */
@@ -161,59 +173,98 @@ static enum hkv_err join_same(struct hkv_store *store, const struct doc_ticket *
                               enum hkv_format format)
 {
     bool format_known = now->format_known || format == HKV_FORMAT_NATIVE;
-    if (ticket->writable && !now->can_write) {
-        TRY(key_file_write(&store->dir, SECRET_FILE, &ticket->secret));
-        identity_replace(store, ticket, format_known);
-        return records_write(store, false);
-    }
+    bool upgrade = ticket->writable && !now->can_write;
+    if (upgrade) TRY(key_file_write(&store->dir, SECRET_FILE, &ticket->secret));
     (void)pthread_mutex_lock(&store->identity_lock);
-    store->identity.format_known = format_known;
+    if (upgrade) {
+        store->identity.signer.namespace_secret = ticket->secret;
+        store->identity.can_write = true;
+    }
+    if (format_known) store->identity.format_known = true;
     (void)pthread_mutex_unlock(&store->identity_lock);
+    if (upgrade || (format_known && !now->format_known)) write_records(store);
     return HKV_OK;
 }
 
+/* ------------------------------------------------------------------------------------------------ peers */
+
+struct join_peers {
+    const struct doc_ticket *ticket;
+    bool is_other;        /* … namespace than before */
+    struct kv_peer *rows; /* of the ticket's endpoints */
+    size_t row_count;
+    enum hkv_err err;
+};
+
 static void peers_on_network(struct hkv_store *store, void *arg)
 {
-    const struct doc_ticket *ticket = arg;
-    sync_abort_all(store->sync); /* of the namespace before */
-    for (size_t i = 0; i < ticket->endpoint_count; i++) {
-        struct peer_name name = {.endpoint = ticket->endpoints[i]};
+    struct join_peers *join = arg;
+    if (join->is_other) {
+        sync_abort_all(store->sync);
+        peers_change_namespace(&store->peers);
+        clock_review(store);
+    }
+    for (size_t i = 0; i < join->ticket->endpoint_count; i++) {
+        struct peer_name name = {.endpoint = join->ticket->endpoints[i]};
         if (node_add_seed(store, &name) != HKV_OK)
             node_log(store, HKV_LOG_WARN, "peers", "an endpoint of the ticket is left out: %s", error_last());
         struct peer *peer = peers_find(&store->peers, &name.endpoint.id);
-        if (peer != NULL) peer_wake(peer, 0);
+        if (peer == NULL || !peer->seed) continue;
+        peer_wake(peer, 0);
+        struct kv_peer *row = &join->rows[join->row_count++];
+        *row = (struct kv_peer){.id = peer->id, .source = KV_PEER_SEED, .last_sync_us = peer->last_ok_wall_us};
+        if (join->err == HKV_OK) join->err = peer_lasting_addrs(peer, &row->addrs);
     }
     records_refresh(store->records);
 }
 
-static enum hkv_err persist_on_replica(struct hkv_store *store, void *arg)
+static enum hkv_err peers_on_replica(struct hkv_store *store, void *arg)
 {
-    const struct doc_ticket *ticket = arg;
-    for (size_t i = 0; i < ticket->endpoint_count; i++) {
-        const struct endpoint_address *endpoint = &ticket->endpoints[i];
-        if (endpoint_id_equal(&endpoint->id, &store->endpoint_id)) continue;
-        struct kv_peer row = {.id = endpoint->id, .source = KV_PEER_SEED, .addrs = endpoint->addrs};
-        TRY(kv_peer_put(store->kv, &row));
-    }
+    const struct join_peers *join = arg;
+    for (size_t i = 0; i < join->row_count; i++) TRY(kv_peer_put(store->kv, &join->rows[i]));
     return HKV_OK;
+}
+
+static enum hkv_err join_peers(struct hkv_store *store, const struct doc_ticket *ticket, bool is_other)
+{
+    struct join_peers join = {.ticket = ticket, .is_other = is_other};
+    join.rows = calloc(ticket->endpoint_count + 1, sizeof *join.rows);
+    if (join.rows == NULL) return error_set(HKV_E_NOMEM, "no memory to join");
+    node_on_network(store, peers_on_network, &join);
+    if (join.err == HKV_OK) join.err = node_on_replica(store, peers_on_replica, &join);
+    for (size_t i = 0; i < join.row_count; i++) address_set_fini(&join.rows[i].addrs);
+    free(join.rows);
+    return join.err;
+}
+
+/* ------------------------------------------------------------------------------------------------ the public call */
+
+static enum hkv_err join(struct hkv_store *store, const struct doc_ticket *ticket, enum hkv_format format)
+{
+    struct node_identity now;
+    (void)pthread_mutex_lock(&store->join_lock);
+    node_identity_get(store, &now);
+    bool same = namespace_id_equal(&now.signer.namespace, &ticket->namespace);
+    enum hkv_err err = same ? join_same(store, ticket, &now, format) : join_other(store, ticket, format);
+    node_identity_wipe(&now);
+    if (err == HKV_OK)
+        note_left(store, join_peers(store, ticket, !same), "the ticket's peers may be unknown after a restart");
+    (void)pthread_mutex_unlock(&store->join_lock);
+    return err;
 }
 
 enum hkv_err hkv_join(struct hkv_store *store, const char *text, enum hkv_format format)
 {
     struct doc_ticket ticket;
-    struct node_identity now;
     if (text == NULL) return error_set(HKV_E_TICKET, "the ticket is NULL; give a doc… ticket");
     if (format == HKV_FORMAT_HERO_V1)
         return error_set(HKV_E_UNSUPPORTED, "the format hero-v1 is not offered yet; use native");
+    if ((unsigned)format > HKV_FORMAT_HERO_V1)
+        return error_set(HKV_E_INVALID, "the format is %d; use one of enum hkv_format", (int)format);
     TRY(node_call_begin(store));
     enum hkv_err err = doc_ticket_decode(slice_of_text(text), &ticket);
     if (err == HKV_OK) {
-        node_identity_get(store, &now);
-        bool same = namespace_id_equal(&now.signer.namespace, &ticket.namespace);
-        err = same ? join_same(store, &ticket, &now, format) : join_other(store, &ticket, format);
-        node_identity_wipe(&now);
-        if (err == HKV_OK) err = node_on_replica(store, persist_on_replica, &ticket);
-        if (err == HKV_OK) node_on_network(store, peers_on_network, &ticket);
+        err = join(store, &ticket, format);
         doc_ticket_fini(&ticket);
     }
     node_call_end(store);

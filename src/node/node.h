@@ -10,7 +10,7 @@
  *   clock.c     our clock and those of peers                      holders.c   who else has this node's identity
  *   housekeeping.c  what happens as time passes                  check.c     re-reads what is stored
  *
- * Lock order: none of the locks below is held while another is taken. */
+ * Lock order: none of the locks below is held while another is taken, except `join_lock`, which comes first. */
 #ifndef HKV_NODE_NODE_H
 #define HKV_NODE_NODE_H
 
@@ -86,6 +86,7 @@ struct hkv_store {
     struct problems *problems;
     struct holders holders;
 
+    pthread_mutex_t join_lock; /* held over a whole hkv_join(): key files and database must be of one namespace */
     pthread_mutex_t identity_lock;
     struct node_identity identity;
 

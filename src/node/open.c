@@ -525,6 +525,7 @@ static void store_stop(struct hkv_store *store)
     secret_wipe(&store->node_secret, sizeof store->node_secret);
     node_identity_wipe(&store->identity);
     (void)pthread_mutex_destroy(&store->identity_lock);
+    (void)pthread_mutex_destroy(&store->join_lock);
     (void)pthread_mutex_destroy(&store->calls_lock);
     node_signal_fini(&store->calls_ended);
     store->world->ops->release(store->world);
@@ -539,6 +540,7 @@ static struct hkv_store *store_new(struct node_world *world)
     clock_init(store);
     store->dir.lock_fd = -1;
     (void)pthread_mutex_init(&store->identity_lock, NULL);
+    (void)pthread_mutex_init(&store->join_lock, NULL);
     (void)pthread_mutex_init(&store->calls_lock, NULL);
     node_signal_init(&store->calls_ended);
     return store;

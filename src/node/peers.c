@@ -92,6 +92,22 @@ enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, enum p
     return HKV_OK;
 }
 
+void peers_change_namespace(struct peers *peers)
+{
+    for (size_t i = 0; i < peers->count; i++) {
+        struct peer *peer = peers->items[i];
+        bool forget = peer_is_selected(peer) && !peer->seed;
+        peer->member = peer->synced = peer->last_confirmed = false;
+        peer->name[0] = peer->why[0] = '\0';
+        peer->last_ok_mono_us = peer->last_ok_wall_us = peer->last_clean_mono_us = 0;
+        peer->down_wall_us = env_wall_us(peers->env);
+        peer->failures = 0;
+        if (!forget) continue;
+        env_timer_cancel(peers->env, &peer->timer);
+        peers->gone(peers->arg, peer);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------ addresses */
 
 /* Its place among the addresses that it was met at; `met_count`: none of them. */

@@ -79,7 +79,7 @@ struct peers {
     struct peer **items;
     size_t count;
     void (*due)(void *arg, struct peer *peer);        /* a peer's timer fired */
-    void (*gone)(void *arg, const struct peer *peer); /* it gives its place to another */
+    void (*gone)(void *arg, const struct peer *peer); /* nothing speaks for it any more: it is to be forgotten */
     void *arg;
 };
 
@@ -113,6 +113,10 @@ bool peer_met_at(struct peer *peer, const struct socket_address *socket);
 /* Adds the addresses to remember over a restart: those that were named, and the last one that it was met at.
  * Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err peer_lasting_addrs(const struct peer *peer, struct address_set *out);
+
+/* Another namespace was joined, and no session occupies a peer: what was learned in the old one is void, and of its
+ * peers only the seeds are still selected; the others are `gone`. */
+void peers_change_namespace(struct peers *peers);
 
 /* Whether we dial it and wait for it: a seed, member or synced peer that was not removed. */
 bool peer_is_selected(const struct peer *peer);

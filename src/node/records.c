@@ -308,6 +308,7 @@ static void refresh_apply(struct job *job)
         store->identity.format_known = true;
         (void)pthread_mutex_unlock(&store->identity_lock);
         if (news) node_log(store, HKV_LOG_INFO, "records", "the namespace has the format native; writes are open");
+        if (news) records_check_soon(r);
     }
     if (!r->closed)
         for (size_t i = 0; i < r->member_count; i++) member_apply(store, &r->members[i]);
@@ -464,8 +465,10 @@ static uint64_t unsettled_stamp(struct hkv_store *store)
     return facts.author_stamp_us < env_wall_us(node_env(store)) ? facts.author_stamp_us + 1 : 0;
 }
 
-static enum hkv_err write_what_may_be(struct hkv_store *store, struct records_left *left)
+/* System records belong to the format native: until a joined namespace is known to have it, none is written. */
+static enum hkv_err write_what_may_be(struct hkv_store *store, bool format_known, struct records_left *left)
 {
+    if (!format_known) return HKV_OK;
     bool settled = holders_is_settled(store);
     uint64_t stamp_us = settled ? 0 : unsettled_stamp(store);
     if (!settled && stamp_us == 0) return HKV_OK;
@@ -484,11 +487,11 @@ enum hkv_err records_write(struct hkv_store *store, bool with_format)
     struct records_left left = {with_format, true};
     enum hkv_err err = HKV_OK;
     node_identity_get(store, &identity);
-    bool can_write = identity.can_write;
+    bool can_write = identity.can_write, format_known = identity.format_known;
     node_identity_wipe(&identity);
     if (!can_write) return HKV_OK;
     if (clock_check_write(store) == HKV_OK)
-        err = write_what_may_be(store, &left);
+        err = write_what_may_be(store, format_known, &left);
     else
         node_log(store, HKV_LOG_WARN, "records", "this node's records wait: %s", error_last());
     if (left.format || left.member) node_on_network(store, leave_to_checks, &left);
@@ -565,7 +568,7 @@ static bool check_is_due(struct records *r)
     if (store->transport == NULL || !holders_is_settled(store)) return false;
     if (store->world->ops->endpoint_addresses(store->world, &r->now) != HKV_OK) return false;
     (void)pthread_mutex_lock(&store->identity_lock);
-    bool can_write = store->identity.can_write;
+    bool can_write = store->identity.can_write && store->identity.format_known;
     bool changed = !addresses_equal(&r->now, &r->written);
     (void)pthread_mutex_unlock(&store->identity_lock);
     return can_write && (r->format_due || r->member_due || changed) && clock_check_write(store) == HKV_OK;

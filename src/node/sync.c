@@ -340,8 +340,12 @@ void sync_values_changed(struct sync_driver *driver)
 
 void sync_abort_all(struct sync_driver *driver)
 {
-    for (struct sync_session *s = driver->sessions; s != NULL; s = s->next)
-        if (s->conn != NULL && !s->ended) transport_conn_close(s->conn, 0, "");
+    for (struct sync_session *s = driver->sessions, *next; s != NULL; s = next) {
+        next = s->next;
+        if (s->ended) continue;
+        (void)error_set(HKV_E_NAMESPACE, "this store joined another namespace");
+        sync_session_abort(s, HKV_E_NAMESPACE);
+    }
 }
 
 void sync_counters(const struct sync_driver *driver, struct sync_counters *out)

@@ -44,7 +44,7 @@ bool sync_accept(struct sync_driver *driver, struct transport_conn *conn);
  * or NULL. */
 void sync_entries_changed(struct sync_driver *driver, const struct peer *from);
 
-/* The peer gave its place in the list to another (struct peers): its row goes, and waits go on without it. */
+/* The peer is to be forgotten (struct peers): its row goes, and waits go on without it. */
 void sync_peer_gone(void *store, const struct peer *peer);
 
 /* The peer was taken out: waits for every selected peer go on without it. */

@@ -1,4 +1,5 @@
 /* Stores in one process that sync over real QUIC on loopback. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,6 +223,113 @@ static void joining_is_refused_while_there_are_keys(void **state)
     node_put(two->store[2], "still", "writable");
 }
 
+/* Opens the third store, which knows the first one only because that one dialled it. */
+static void open_third_met_by_first(struct two *two)
+{
+    two->store[2] = node_open(&two->dir[2], NAMESPACE_SECRET);
+    node_connect(two->store[0], two->store[2]);
+    assert_ok(hkv_sync_once(two->store[0], 30000, NULL));
+}
+
+static void expect_only_peer(struct hkv_store *store, const char *endpoint_id)
+{
+    struct hkv_peers *peers;
+    assert_ok(hkv_peers(store, &peers));
+    assert_int_equal(peers->count, 1);
+    assert_string_equal(peers->peers[0].endpoint_id, endpoint_id);
+    hkv_peers_free(peers);
+}
+
+static void peers_of_the_namespace_before_are_left_alone(void **state)
+{
+    struct two *two = *state;
+    struct hkv_info info;
+    struct hkv_status status;
+    char *ticket;
+    hkv_close(two->store[1]);
+    node_dir_remove(&two->dir[1]);
+    node_dir_make(&two->dir[1]);
+    two->store[1] = node_open(&two->dir[1], NULL);
+    assert_ok(hkv_info(two->store[1], &info));
+    open_third_met_by_first(two);
+    assert_ok(hkv_ticket(two->store[1], HKV_TICKET_WRITE, &ticket));
+    hkv_close(two->store[1]);
+    two->store[1] = NULL;
+    assert_ok(hkv_join(two->store[2], ticket, HKV_FORMAT_NATIVE));
+    hkv_text_free(ticket);
+    expect_only_peer(two->store[2], info.endpoint_id);
+    assert_ok(hkv_status(two->store[2], &status)); /* what was in sync with the old peers is no more */
+    assert_false(status.conditions[HKV_CONDITION_PEER_IN_SYNC]);
+    hkv_close(two->store[2]);
+    two->store[2] = node_open(&two->dir[2], NULL);
+    expect_only_peer(two->store[2], info.endpoint_id);
+    hkv_info_fini(&info);
+}
+
+/* In a namespace of another format a record of ours would be rubbish. */
+static void nothing_is_written_before_the_format_is_known(void **state)
+{
+    struct two *two = *state;
+    struct hkv_status status;
+    char *ticket;
+    assert_ok(hkv_ticket(two->store[0], HKV_TICKET_WRITE, &ticket));
+    hkv_close(two->store[0]);
+    two->store[0] = NULL;
+    two->store[2] = node_open(&two->dir[2], NULL);
+    assert_ok(hkv_join(two->store[2], ticket, HKV_FORMAT_AUTO));
+    assert_ok(hkv_status(two->store[2], &status));
+    assert_int_equal(status.entries, 0);
+    assert_ok(hkv_join(two->store[2], ticket, HKV_FORMAT_NATIVE));
+    assert_ok(hkv_status(two->store[2], &status));
+    assert_int_equal(status.entries, 1);
+    hkv_text_free(ticket);
+}
+
+struct joining {
+    pthread_barrier_t *begin;
+    struct hkv_store *store;
+    char *ticket;
+    enum hkv_err err;
+};
+
+static void *join_thread(void *arg)
+{
+    struct joining *joining = arg;
+    (void)pthread_barrier_wait(joining->begin);
+    joining->err = hkv_join(joining->store, joining->ticket, HKV_FORMAT_AUTO);
+    return NULL;
+}
+
+#define JOINS 8
+
+/* Whichever joins last, key files and database are of one namespace. */
+static void joins_at_once_leave_a_store_that_opens(void **state)
+{
+    struct two *two = *state;
+    struct joining joining[JOINS];
+    pthread_barrier_t begin;
+    pthread_t threads[JOINS];
+    (void)pthread_barrier_init(&begin, NULL, JOINS);
+    hkv_close(two->store[1]);
+    node_dir_remove(&two->dir[1]);
+    node_dir_make(&two->dir[1]);
+    two->store[1] = node_open(&two->dir[1], NULL);
+    two->store[2] = node_open(&two->dir[2], NULL);
+    for (int i = 0; i < JOINS; i++) {
+        joining[i] = (struct joining){.begin = &begin, .store = two->store[2]};
+        assert_ok(hkv_ticket(two->store[i % 2], HKV_TICKET_WRITE, &joining[i].ticket));
+        assert_int_equal(pthread_create(&threads[i], NULL, join_thread, &joining[i]), 0);
+    }
+    for (int i = 0; i < JOINS; i++) {
+        (void)pthread_join(threads[i], NULL);
+        hkv_text_free(joining[i].ticket);
+        assert_int_equal(joining[i].err, HKV_OK);
+    }
+    hkv_close(two->store[2]);
+    two->store[2] = node_open(&two->dir[2], NULL);
+    (void)pthread_barrier_destroy(&begin);
+}
+
 static void another_namespace_is_not_synced(void **state)
 {
     struct two *two = *state;
@@ -310,6 +418,9 @@ int main(void)
         TEST(a_read_ticket_replicates_everything_and_writes_nothing),
         TEST(a_write_ticket_opens_writes_once_the_format_is_seen),
         TEST(joining_is_refused_while_there_are_keys),
+        TEST(peers_of_the_namespace_before_are_left_alone),
+        TEST(nothing_is_written_before_the_format_is_known),
+        TEST(joins_at_once_leave_a_store_that_opens),
         TEST(another_namespace_is_not_synced),
         TEST(a_peer_that_is_not_trusted_stays_out),
         TEST(a_removed_peer_is_left_alone),
