@@ -27,8 +27,8 @@
  * that says what, which rule, and what to do; it belongs to the calling thread and lasts until that thread's next
  * failing call. Callbacks get the sentence passed in. A function that fails changes nothing, except where
  * HKV_E_OUTCOME_UNKNOWN says that a write may still be stored. Any function may fail with HKV_E_NOMEM or
- * HKV_E_INTERNAL, functions on stored data with HKV_E_DISK, HKV_E_DISK_FULL or HKV_E_CORRUPT; these are not repeated
- * below.
+ * HKV_E_INTERNAL, with HKV_E_INVALID when an argument that must be given is NULL, functions on stored data with
+ * HKV_E_DISK, HKV_E_DISK_FULL or HKV_E_CORRUPT; these are not repeated below.
  *
  * LIMITS. Keys are 1 to 1,024 bytes of UTF-8 without NUL (HKV_E_KEY). Values are 0 to `max_value_bytes` bytes
  * (HKV_E_VALUE_TOO_LARGE).
@@ -497,10 +497,10 @@ HKV_API enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mo
 HKV_API void hkv_text_free(char *text);
 
 /* Joins the namespace of a `doc…` ticket. The same namespace: merges addresses, upgrades a read capability. Another
- * one: only while this store holds no user keys; afterwards the old entries, values and secret are gone, and of the peers
- * those that nobody named. Nothing is written, not even this node's member record, before the format is known. Errors:
- * HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED and HKV_E_INVALID (the
- * format), HKV_E_CLOSED. */
+ * one: only while this store holds no user keys; afterwards the old entries, values and secret are gone, and of the
+ * peers those that nobody named. Nothing is written, not even this node's member record, before the format is known.
+ * Errors: HKV_E_TICKET, HKV_E_NAMESPACE (the store has user keys; says what to do), HKV_E_UNSUPPORTED and HKV_E_INVALID
+ * (the format), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_join(struct hkv_store *store, const char *ticket, enum hkv_format format);
 
 /* ---------------------------------------------------------------------------------------------------------- status */

@@ -219,6 +219,7 @@ static void list_on_network(struct hkv_store *store, void *arg)
 enum hkv_err hkv_peers(struct hkv_store *store, struct hkv_peers **out)
 {
     struct peer_list list = {0};
+    NEED_ARGUMENT(out);
     *out = NULL;
     TRY(node_call_begin(store));
     list.peers = calloc(1, sizeof *list.peers);
@@ -348,8 +349,10 @@ static enum hkv_err round_call_new(struct hkv_store *store, enum sync_round_kind
     call->round.kind = kind;
     call->round.timeout_ms = timeout_ms;
     call->round.done = round_done;
-    enum hkv_err err = HKV_OK;
-    if (peer_count > 0) {
+    enum hkv_err err = peers == NULL && peer_count > 0
+                           ? error_set(HKV_E_INVALID, "the argument peers is NULL, peer_count is %zu", peer_count)
+                           : HKV_OK;
+    if (err == HKV_OK && peer_count > 0) {
         call->ids = calloc(peer_count, sizeof *call->ids);
         if (call->ids == NULL) err = error_set(HKV_E_NOMEM, "no memory to wait for peers");
     }
@@ -422,6 +425,7 @@ static enum hkv_err round_async(struct hkv_store *store, enum hkv_err begun, str
 enum hkv_err hkv_sync_once_async(struct hkv_store *store, uint32_t timeout_ms, hkv_sync_fn done, void *arg)
 {
     struct round_call *call = NULL;
+    NEED_ARGUMENT(done);
     TRY(node_call_begin(store));
     enum hkv_err err = round_call_new(store, SYNC_ROUND_ONCE, NULL, 0, timeout_ms, &call);
     if (err == HKV_OK) {
@@ -435,6 +439,7 @@ enum hkv_err hkv_wait_converged_async(struct hkv_store *store, const char *const
                                       uint32_t timeout_ms, hkv_converged_fn done, void *arg)
 {
     struct round_call *call = NULL;
+    NEED_ARGUMENT(done);
     TRY(node_call_begin(store));
     enum hkv_err err = round_call_new(store, SYNC_ROUND_CONVERGED, peers, peer_count, timeout_ms, &call);
     if (err == HKV_OK) {
@@ -484,6 +489,7 @@ static void status_on_network(struct hkv_store *store, void *arg)
 enum hkv_err hkv_status(struct hkv_store *store, struct hkv_status *out)
 {
     struct kv_counts counts;
+    NEED_ARGUMENT(out);
     *out = (struct hkv_status){0};
     TRY(node_call_begin(store));
     node_on_network(store, status_on_network, out);
@@ -549,6 +555,7 @@ enum hkv_err hkv_info(struct hkv_store *store, struct hkv_info *out)
 {
     struct node_identity identity;
     struct endpoint_address self = {0};
+    NEED_ARGUMENT(out);
     *out = (struct hkv_info){0};
     TRY(node_call_begin(store));
     node_identity_get(store, &identity);
@@ -600,6 +607,7 @@ static enum hkv_err make_ticket(struct hkv_store *store, enum hkv_ticket_mode mo
 
 enum hkv_err hkv_ticket(struct hkv_store *store, enum hkv_ticket_mode mode, char **out)
 {
+    NEED_ARGUMENT(out);
     *out = NULL;
     if (mode != HKV_TICKET_READ && mode != HKV_TICKET_WRITE)
         return error_set(HKV_E_INVALID, "the ticket mode is %d; use one of enum hkv_ticket_mode", (int)mode);

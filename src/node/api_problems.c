@@ -147,6 +147,7 @@ static enum hkv_err list(struct hkv_store *store, struct hkv_problems *out)
 
 enum hkv_err hkv_problems(struct hkv_store *store, struct hkv_problems **out)
 {
+    NEED_ARGUMENT(out);
     *out = NULL;
     TRY(node_call_begin(store));
     struct hkv_problems *problems = calloc(1, sizeof *problems);

@@ -86,6 +86,8 @@ enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_b
                           struct hkv_value *out)
 {
     struct kv_item item = {0};
+    NEED_ARGUMENT(out);
+    TRY(node_bytes_check("key", key, key_bytes));
     TRY(node_call_begin(store));
     *out = (struct hkv_value){0};
     enum hkv_err err = find(store, slice_of(key, key_bytes), KV_WANT_VALUE, &item);
@@ -129,6 +131,7 @@ static enum hkv_err write_out(void *to, struct slice piece)
 enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_bytes, int fd, struct hkv_value *out)
 {
     struct kv_item item = {0};
+    TRY(node_bytes_check("key", key, key_bytes));
     TRY(node_call_begin(store));
     enum hkv_err err = find(store, slice_of(key, key_bytes), KV_WANT_VALUE, &item);
     if (err == HKV_OK) {
@@ -238,6 +241,9 @@ static enum hkv_err list(struct hkv_store *store, struct slice prefix, size_t li
     struct listing l = {.store = store,
                         .limit = limit == 0 || limit > HKV_LIST_KEYS_MAX ? HKV_LIST_KEYS_MAX : limit,
                         .with_values = with_values};
+    NEED_ARGUMENT(out);
+    *out = NULL;
+    TRY(node_bytes_check("prefix", prefix.data, prefix.len));
     TRY(node_call_begin(store));
     l.page = calloc(1, sizeof *l.page);
     enum hkv_err err =
@@ -319,6 +325,9 @@ enum hkv_err hkv_history(struct hkv_store *store, const void *key, size_t key_by
     struct buf document_key = {0};
     struct history_list l = {0};
     struct slice name = slice_of(key, key_bytes);
+    NEED_ARGUMENT(out);
+    *out = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
     TRY(node_call_begin(store));
     l.history = calloc(1, sizeof *l.history);
     enum hkv_err err = l.history == NULL ? error_set(HKV_E_NOMEM, "no memory for a key's history") : kv_key_check(name);

@@ -26,6 +26,7 @@ static bool refused_visit(void *arg, const struct kv_refused *of)
 
 enum hkv_err hkv_refused(struct hkv_store *store, struct hkv_refused **out)
 {
+    NEED_ARGUMENT(out);
     *out = NULL;
     TRY(node_call_begin(store));
     struct refused_scan scan = {.out = calloc(1, sizeof *scan.out), .now_us = env_wall_us(node_env(store))};

@@ -125,6 +125,7 @@ enum hkv_err hkv_verify(struct hkv_store *store, const struct hkv_verify_options
                         struct hkv_verify_result *out)
 {
     struct verify_call *call;
+    NEED_ARGUMENT(out);
     *out = (struct hkv_verify_result){0};
     TRY(node_call_begin(store));
     enum hkv_err err = call_new(store, options, &call);
@@ -146,6 +147,7 @@ enum hkv_err hkv_verify_async(struct hkv_store *store, const struct hkv_verify_o
                               void *arg)
 {
     struct verify_call *call;
+    NEED_ARGUMENT(done);
     TRY(node_call_begin(store));
     enum hkv_err err = call_new(store, options, &call);
     if (err != HKV_OK) {
@@ -230,6 +232,7 @@ enum hkv_err hkv_verify_dir(const char *data_dir, const struct hkv_verify_option
                             struct hkv_verify_result *out)
 {
     struct node_world *world;
+    NEED_ARGUMENT(out);
     *out = (struct hkv_verify_result){0};
     TRY(is_there(data_dir));
     TRY(node_world_real(&world)); /* for its clocks; it is never started */

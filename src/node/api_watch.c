@@ -17,7 +17,11 @@ enum hkv_err hkv_watch(struct hkv_store *store, const void *prefix, size_t prefi
 enum hkv_err hkv_watch_with(struct hkv_store *store, const struct hkv_watch_options *options, hkv_event_fn event,
                             void *arg, struct hkv_watch **out)
 {
+    NEED_ARGUMENT(out);
     *out = NULL;
+    NEED_ARGUMENT(options);
+    NEED_ARGUMENT(event);
+    TRY(node_bytes_check("prefix", options->prefix, options->prefix_bytes));
     TRY(node_call_begin(store));
     enum hkv_err err = node_prefix_check(slice_of(options->prefix, options->prefix_bytes));
     if (err == HKV_OK) err = watch_open(&store->watches, options, event, arg, out);
@@ -27,12 +31,12 @@ enum hkv_err hkv_watch_with(struct hkv_store *store, const struct hkv_watch_opti
 
 void hkv_watch_pause(struct hkv_watch *watch)
 {
-    watch_pause(watch);
+    if (watch != NULL) watch_pause(watch);
 }
 
 void hkv_watch_resume(struct hkv_watch *watch)
 {
-    watch_resume(watch);
+    if (watch != NULL) watch_resume(watch);
 }
 
 void hkv_watch_close(struct hkv_watch *watch)
@@ -62,6 +66,8 @@ enum hkv_err hkv_position_parse(const char *text, struct hkv_position *out)
 {
     uint8_t epoch[EPOCH_DIGITS / 2];
     uint64_t number;
+    NEED_ARGUMENT(text);
+    NEED_ARGUMENT(out);
     struct slice all = slice_of_text(text);
     if (all.len <= EPOCH_DIGITS || text[EPOCH_DIGITS] != '-' ||
         !hex_decode(slice_part(all, 0, EPOCH_DIGITS), HEX_LOWER_ONLY, epoch, sizeof epoch) ||

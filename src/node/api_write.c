@@ -277,6 +277,8 @@ enum hkv_err hkv_put(struct hkv_store *store, const void *key, size_t key_bytes,
                      const struct hkv_write_options *options, struct hkv_write_result *result)
 {
     struct write_call *call = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
+    TRY(node_bytes_check("value", value, value_bytes));
     TRY(node_call_begin(store));
     enum hkv_err err = put_begin(store, slice_of(key, key_bytes), slice_of(value, value_bytes), options, &call);
     err = submit_and_wait(err, call, options, result);
@@ -288,6 +290,7 @@ enum hkv_err hkv_delete(struct hkv_store *store, const void *key, size_t key_byt
                         const struct hkv_write_options *options, struct hkv_write_result *result)
 {
     struct write_call *call = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
     TRY(node_call_begin(store));
     enum hkv_err err = delete_begin(store, slice_of(key, key_bytes), options, &call);
     err = submit_and_wait(err, call, options, result);
@@ -322,6 +325,7 @@ enum hkv_err hkv_put_fd(struct hkv_store *store, const void *key, size_t key_byt
                         const struct hkv_write_options *options, struct hkv_write_result *result)
 {
     struct write_call *call = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
     TRY(node_call_begin(store));
     enum hkv_err err = put_fd_begin(store, slice_of(key, key_bytes), fd, length, options, &call);
     err = submit_and_wait(err, call, options, result);
@@ -386,6 +390,9 @@ enum hkv_err hkv_put_async(struct hkv_store *store, const void *key, size_t key_
                            size_t value_bytes, const struct hkv_write_options *options, hkv_write_fn done, void *arg)
 {
     struct write_call *call = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
+    TRY(node_bytes_check("value", value, value_bytes));
+    NEED_ARGUMENT(done);
     TRY(node_call_begin(store));
     enum hkv_err err = put_begin(store, slice_of(key, key_bytes), slice_of(value, value_bytes), options, &call);
     return submit_async(store, err, call, done, arg);
@@ -395,6 +402,8 @@ enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, size_t k
                               const struct hkv_write_options *options, hkv_write_fn done, void *arg)
 {
     struct write_call *call = NULL;
+    TRY(node_bytes_check("key", key, key_bytes));
+    NEED_ARGUMENT(done);
     TRY(node_call_begin(store));
     enum hkv_err err = delete_begin(store, slice_of(key, key_bytes), options, &call);
     return submit_async(store, err, call, done, arg);
@@ -413,6 +422,8 @@ enum hkv_err hkv_version_parse(const char *text, struct hkv_version *out)
 {
     uint64_t stamp = 0;
     const char *at = text;
+    NEED_ARGUMENT(text);
+    NEED_ARGUMENT(out);
     for (; *at >= '0' && *at <= '9' && at - text < 20; at++) {
         uint64_t digit = (uint64_t)(*at - '0');
         if (stamp > (UINT64_MAX - digit) / 10) break;

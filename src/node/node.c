@@ -65,6 +65,12 @@ void node_identity_wipe(struct node_identity *identity)
     secret_wipe(identity, sizeof *identity);
 }
 
+enum hkv_err node_bytes_check(const char *argument, const void *data, size_t len)
+{
+    if (data != NULL || len == 0) return HKV_OK;
+    return error_set(HKV_E_INVALID, "the argument %s is NULL, its length is %zu; give its bytes", argument, len);
+}
+
 enum hkv_err node_call_begin(struct hkv_store *store)
 {
     if (store == NULL) return error_set(HKV_E_INVALID, "the store is NULL; open one first");

@@ -146,6 +146,15 @@ bool node_values_accessible(struct hkv_store *store, char *why, size_t why_bytes
  * HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out);
 
+/* Leaves a public function when an argument that must be given is NULL. */
+#define NEED_ARGUMENT(argument)                                                                                        \
+    do {                                                                                                               \
+        if ((argument) == NULL) return error_set(HKV_E_INVALID, "the argument " #argument " is NULL; give one");       \
+    } while (0)
+
+/* Whether bytes and length of an argument go together; only no bytes may be NULL. Errors: HKV_E_INVALID. */
+HKV_CHECK enum hkv_err node_bytes_check(const char *argument, const void *data, size_t len);
+
 /* Begins and ends a public call. begin: HKV_E_CLOSED once the store is closing, HKV_E_INVALID for NULL. */
 HKV_CHECK enum hkv_err node_call_begin(struct hkv_store *store);
 void node_call_end(struct hkv_store *store);

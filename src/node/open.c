@@ -30,6 +30,7 @@
 
 void hkv_options_init(struct hkv_options *options)
 {
+    if (options == NULL) return;
     *options = (struct hkv_options){
         .struct_bytes = sizeof *options,
         .bind_ipv4 = "0.0.0.0",
@@ -573,6 +574,7 @@ enum hkv_err node_open_in(const struct hkv_options *options, struct node_world *
 enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out)
 {
     struct node_world *world;
+    NEED_ARGUMENT(out);
     *out = NULL;
     TRY(node_world_real(&world));
     return node_open_in(options, world, out);
