@@ -323,29 +323,51 @@ static void history_names_the_winner_first(void **state)
     hkv_history_free(history);
 }
 
-static void options_that_make_no_sense_are_named(void **state)
+/* A start that is refused for an option, says which one and leaves nothing behind. */
+static void refuse_options(const struct hkv_options *options, enum hkv_err wanted, const char *named)
+{
+    struct hkv_store *store;
+    assert_err(wanted, hkv_open(options, &store));
+    if (strstr(hkv_last_error(), named) == NULL) fail_msg("%s is not named in: %s", named, hkv_last_error());
+    assert_null(store);
+    assert_int_not_equal(access(options->data_dir, F_OK), 0);
+}
+
+static void options_that_make_no_sense_are_named_and_change_nothing(void **state)
 {
     struct one *one = *state;
-    struct hkv_store *store;
     struct node_dir dir;
-    node_dir_make(&dir);
-    struct hkv_options options = node_options(&dir);
-    options.anti_entropy_ms = 5;
-    assert_err(HKV_E_INVALID, hkv_open(&options, &store));
-    assert_non_null(strstr(hkv_last_error(), "anti_entropy_ms"));
-    options = node_options(&dir);
-    options.bind_ipv4 = "localhost";
-    assert_err(HKV_E_INVALID, hkv_open(&options, &store));
-    assert_non_null(strstr(hkv_last_error(), "bind_ipv4"));
-    options = node_options(&dir);
-    options.seeds = (const char *const[]){"endpointnonsense"};
-    options.seed_count = 1;
-    assert_err(HKV_E_TICKET, hkv_open(&options, &store));
-    options = node_options(&dir);
-    options.namespace_secret = "12";
-    assert_err(HKV_E_INVALID, hkv_open(&options, &store));
-    node_dir_remove(&dir);
-    (void)one;
+    struct hkv_options options;
+    const struct node_dir *at = &dir;
+    (void)snprintf(dir.path, sizeof dir.path, "%.50s/new", one->dir.path);
+#define REFUSE(err, named, ...)                                                                                        \
+    do {                                                                                                               \
+        options = node_options(at);                                                                                    \
+        __VA_ARGS__;                                                                                                   \
+        refuse_options(&options, err, named);                                                                          \
+    } while (0)
+    REFUSE(HKV_E_INVALID, "anti_entropy_ms", options.anti_entropy_ms = 5);
+    REFUSE(HKV_E_INVALID, "bind_port", options.bind_port = 65536);
+    REFUSE(HKV_E_INVALID, "memory_bytes", options.memory_bytes = 1);
+    REFUSE(HKV_E_INVALID, "memory_bytes", options.memory_bytes = UINT64_MAX);
+    REFUSE(HKV_E_INVALID, "disk_bytes", options.disk_bytes = UINT64_MAX);
+    REFUSE(HKV_E_INVALID, "max_value_bytes", options.max_value_bytes = 0);
+    REFUSE(HKV_E_INVALID, "bind_ipv4", options.bind_ipv4 = "localhost");
+    REFUSE(HKV_E_INVALID, "bind_ipv6", options.bind_ipv6 = "127.0.0.1");
+    REFUSE(HKV_E_INVALID, "namespace_secret", options.namespace_secret = "12");
+    REFUSE(HKV_E_INVALID, "author_secret", options.author_secret = "");
+    REFUSE(HKV_E_INVALID, "endpoint_secret", options.endpoint_secret = NODE_SECRET_1 "1");
+    REFUSE(HKV_E_INVALID, "namespace_id", options.namespace_id = "12");
+    REFUSE(HKV_E_INVALID, "both given", options.namespace_secret = options.namespace_id = NODE_SECRET_1);
+    REFUSE(HKV_E_INVALID, "seed", options.seed_count = 1);
+    REFUSE(HKV_E_TICKET, "seed 1", options.seed_count = 1, options.seeds = (const char *const[]){NULL});
+    REFUSE(HKV_E_TICKET, "seed 1", options.seed_count = 1, options.seeds = (const char *const[]){"endpointnonsense"});
+    REFUSE(HKV_E_INVALID, "trusted", options.trusted_count = 1);
+    REFUSE(HKV_E_TICKET, "trusted 1", options.trusted_count = 1, options.trusted = (const char *const[]){"ab"});
+    REFUSE(HKV_E_INVALID, "format", options.format = (enum hkv_format)9);
+    REFUSE(HKV_E_INVALID, "name", options.name = "\xff");
+    REFUSE(HKV_E_INVALID, "hkv_options_init", options.struct_bytes -= 8);
+#undef REFUSE
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -370,7 +392,7 @@ int main(void)
         TEST(a_watch_sees_each_change_below_its_prefix),
         TEST(asynchronous_writes_call_back_once_each),
         TEST(history_names_the_winner_first),
-        TEST(options_that_make_no_sense_are_named),
+        TEST(options_that_make_no_sense_are_named_and_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
