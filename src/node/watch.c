@@ -438,10 +438,12 @@ static void schedule_all(struct watch_hub *hub)
 /* With the lock held. NULL: no memory; the tail begins anew, and the watches turn to the log. */
 static void publish(struct watch_hub *hub, struct watch_batch *batch)
 {
-    if (batch != NULL)
+    if (batch != NULL) {
         tail_append(hub, batch);
-    else
+    } else {
         tail_clear(hub);
+        hub->tail_begin = ++hub->tail_end; /* a watch that had seen all of the tail lacks something, too */
+    }
     schedule_all(hub);
 }
 
