@@ -90,15 +90,30 @@ static enum hkv_err store_value(struct kv_op *op)
     return values_add(&kv->db, &op->value, &op->body);
 }
 
-enum hkv_err kv_op_finish(struct kv_op *op)
+static enum hkv_err apply_refs(struct kv_op *op)
 {
-    if (op->step != KV_VALUE_KEEP) TRY(store_value(op));
     /* Additions first, so that nothing that is still in use looks free in between. */
     for (size_t i = 0; i < op->ref_count; i++)
         if (op->refs[i].delta > 0) TRY(change_refs(op->kv, op->refs[i].id, op->refs[i].delta));
     for (size_t i = 0; i < op->ref_count; i++)
         if (op->refs[i].delta < 0) TRY(change_refs(op->kv, op->refs[i].id, op->refs[i].delta));
+    op->ref_count = 0;
     return HKV_OK;
+}
+
+enum hkv_err kv_op_finish(struct kv_op *op)
+{
+    if (op->step != KV_VALUE_KEEP) TRY(store_value(op));
+    return apply_refs(op);
+}
+
+/* Applies what was collected so far, lest it be as much as entries are removed. The entry's own value waits: it is not
+ * free, though nothing may refer to it yet. */
+static enum hkv_err apply_refs_of_others(struct kv_op *op)
+{
+    int64_t own = take_refs(op, op->value.id);
+    TRY(apply_refs(op));
+    return own ? kv_op_ref(op, op->value.id, own) : HKV_OK;
 }
 
 /* ------------------------------------------------------------------------------------------- removal by prefix */
@@ -171,6 +186,7 @@ static enum hkv_err remove_children(struct kv_op *op, struct slice id, const str
             err = remove_child(op, slice_of(batch.data + at + 8, len));
             at += 8 + len;
         }
+        if (err == HKV_OK) err = apply_refs_of_others(op);
     }
     op->cause = cause;
     buf_fini(&batch);

@@ -456,7 +456,8 @@ static enum hkv_err commit_rows(struct kv *kv)
     TRY(spans_flush(kv->spans));
     TRY(kv_parties_flush(kv));
     /* Some more than were added, so that the log comes down after a lower limit. */
-    if (kv->change_count > 0) TRY(kv_changes_trim(kv, 2 * (uint64_t)kv->change_count));
+    uint64_t added = kv->counters.position - kv->counters_committed.position;
+    if (added > 0) TRY(kv_changes_trim(kv, 2 * added));
     bool changed = memcmp(&kv->counters, &kv->counters_committed, sizeof kv->counters) != 0;
     if (changed || kv->steady_us >= kv->counters.steady_us + STEADY_SAVE_US) {
         kv->counters.steady_us = kv->steady_us;
@@ -539,7 +540,7 @@ void kv_savepoint_rollback(struct kv *kv)
 
 void kv_take_changes(struct kv *kv, struct kv_changes *out)
 {
-    *out = (struct kv_changes){kv->committed_changes, kv->committed_change_count};
+    *out = (struct kv_changes){kv->committed_changes, kv->committed_change_count, kv->counters_committed.position};
     kv->committed_changes = NULL;
     kv->committed_change_count = 0;
 }
@@ -626,9 +627,8 @@ static enum hkv_err remove_freed(struct kv *kv, bool *more)
     TRY(list_freed(kv, freed, &count));
     *more = count == KV_MAINTAIN_FREED_MAX;
     if (count == 0) return next_freed(kv);
-    struct kv_changes kept = {kv->committed_changes, kv->committed_change_count};
-    kv->committed_changes = NULL;
-    kv->committed_change_count = 0;
+    struct kv_changes kept;
+    kv_take_changes(kv, &kept);
     enum hkv_err err = kv_begin(kv);
     /* Listed again inside the transaction: only what is still without references goes. */
     if (err == HKV_OK) err = list_freed(kv, freed, &count);

@@ -34,6 +34,7 @@
 #define KV_REFUSED_OF_PEER_MAX  1000                                /* … from one peer */
 #define KV_CHANGES_KEPT         ((uint64_t)65536)                   /* rows of the change log */
 #define KV_CHANGES_AGE_US       ((uint64_t)7 * 24 * 3600 * 1000000) /* no row is kept for much longer */
+#define KV_CHANGES_AT_HAND      4096 /* of one transaction; the others are read from the log */
 #define KV_PAGE_CHANGES_MAX     1024
 #define KV_CHANGES_TRIM_MAX     ((uint64_t)2048)      /* rows that one step of housekeeping removes */
 #define KV_VALUE_BACKOFF_MAX_US ((uint64_t)300000000) /* between two tries of a missing value */
@@ -400,6 +401,7 @@ struct kv_change {
 struct kv_changes {
     struct kv_change *items;
     size_t count;
+    uint64_t last; /* kv_take_changes: the newest position. That of the last item, or the rest is in the log alone */
 };
 
 /* The change-log rows of the transaction that was committed last, moved to the caller. replica, after kv_commit() */

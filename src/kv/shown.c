@@ -114,6 +114,7 @@ enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct 
 
 static enum hkv_err keep_change(struct kv *kv, struct slice name, struct kv_change *change)
 {
+    if (kv->change_count == KV_CHANGES_AT_HAND) return HKV_OK;
     if (kv->change_count == kv->change_cap) {
         size_t cap = kv->change_cap ? kv->change_cap * 2 : 64;
         struct kv_change *grown = realloc(kv->changes, cap * sizeof *grown);

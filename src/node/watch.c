@@ -435,7 +435,7 @@ static void schedule_all(struct watch_hub *hub)
     for (struct hkv_watch *w = hub->first; w != NULL; w = w->next) schedule(w);
 }
 
-/* With the lock held. NULL: no memory; the tail begins anew, and the watches turn to the log. */
+/* With the lock held. NULL: no memory, or too much for it; the tail begins anew, and the watches turn to the log. */
 static void publish(struct watch_hub *hub, struct watch_batch *batch)
 {
     if (batch != NULL) {
@@ -450,7 +450,8 @@ static void publish(struct watch_hub *hub, struct watch_batch *batch)
 void watch_publish_changes(struct watch_hub *hub, struct kv_changes *changes)
 {
     if (changes->count == 0) return;
-    uint64_t last = changes->items[changes->count - 1].position;
+    uint64_t last = changes->last;
+    bool whole = changes->items[changes->count - 1].position == last; /* else the rest is in the log alone */
     (void)pthread_mutex_lock(&hub->lock);
     hub->published = last;
     if (hub->first == NULL) {
@@ -458,7 +459,7 @@ void watch_publish_changes(struct watch_hub *hub, struct kv_changes *changes)
         (void)pthread_mutex_unlock(&hub->lock);
         return;
     }
-    struct watch_batch *batch = batch_new();
+    struct watch_batch *batch = whole ? batch_new() : NULL;
     if (batch != NULL) {
         for (size_t i = 0; i < changes->count; i++) batch->bytes += sizeof *changes->items + changes->items[i].key.cap;
         batch->changes = *changes;

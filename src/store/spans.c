@@ -33,6 +33,7 @@ struct spans {
     uint32_t seed;
     struct undo *undo;
     size_t undo_count, undo_cap;
+    size_t marked; /* where the last mark was: records before it stay as they are */
     struct run *
         *touched; /* runs whose row differs from the table's, or that left the tree; freed with the transaction */
     size_t touched_count, touched_cap;
@@ -248,14 +249,20 @@ static void record(struct spans *s, enum undo_kind kind, struct run *r, const st
     s->touched[s->touched_count++] = r;
 }
 
+/* Changes of one run in a row are undone together: a removal of very many entries has few records. */
 static void change_run(struct spans *s, struct run *r, const struct span_sum *delta)
 {
-    record(s, UNDO_CHANGE, r, delta);
+    struct undo *last = s->undo_count > s->marked ? &s->undo[s->undo_count - 1] : NULL;
+    if (last && last->kind == UNDO_CHANGE && last->run == r)
+        sum_add(&last->delta, delta);
+    else
+        record(s, UNDO_CHANGE, r, delta);
     tree_change(s, r, delta);
 }
 
-size_t spans_mark(const struct spans *s)
+size_t spans_mark(struct spans *s)
 {
+    s->marked = s->undo_count;
     return s->undo_count;
 }
 
@@ -337,7 +344,7 @@ void spans_committed(struct spans *s)
         s->touched[i]->dirty = false;
         if (!s->touched[i]->linked) free(s->touched[i]);
     }
-    s->touched_count = s->undo_count = 0;
+    s->touched_count = s->undo_count = s->marked = 0;
 }
 
 void spans_rolled_back(struct spans *s)

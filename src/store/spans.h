@@ -63,7 +63,7 @@ HKV_CHECK enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t
 size_t spans_runs(const struct spans *s);
 
 /* Where the undo list ends now, and taking back everything after that point. */
-size_t spans_mark(const struct spans *s);
+size_t spans_mark(struct spans *s);
 void spans_undo(struct spans *s, size_t mark);
 
 /* Whether the runs in memory are those of the table, which should be so always. True without a look while there are

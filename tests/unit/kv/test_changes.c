@@ -109,6 +109,41 @@ static void numbers_of_undone_changes_are_given_again(void **state)
     fixture_check(f);
 }
 
+static void of_very_many_changes_at_once_some_are_at_hand_and_all_in_the_log(void **state)
+{
+    struct fixture *f = *state;
+    struct docs_replica *r = kv_docs(f->kv);
+    struct docs_origin origin = {.peer = {{7}}};
+    struct kv_changes changes;
+    OK(kv_begin(f->kv));
+    for (unsigned i = 0; i <= KV_CHANGES_AT_HAND; i++) {
+        char key[32];
+        enum docs_insert out;
+        snprintf(key, sizeof key, "k%05u", i);
+        struct entry e = fixture_entry(f, 'x', fixture_key(key), T, slice_of_text("the same"));
+        OK(r->ops->insert(r, &e, &origin, &out, NULL, NULL));
+    }
+    OK(kv_commit(f->kv));
+    fixture_arrive(f, "the same");
+    kv_take_changes(f->kv, &changes);
+    assert_int_equal(changes.count, KV_CHANGES_AT_HAND);
+    assert_int_equal(changes.items[KV_CHANGES_AT_HAND - 1].position, KV_CHANGES_AT_HAND);
+    assert_int_equal(changes.last, KV_CHANGES_AT_HAND + 1);
+    kv_changes_fini(&changes);
+    struct kv_changes_query query = behind(f, KV_CHANGES_AT_HAND - 1);
+    struct kv_changes_page page = read_page(f, &query);
+    assert_int_equal(page.changes.count, 2);
+    kv_changes_fini(&page.changes);
+    /* A removal of them all does not count each reference and each change of a run apart. */
+    struct entry parent = fixture_entry(f, 'x', slice_of_text("k"), T + 1, slice_of_text(""));
+    OK(kv_begin(f->kv));
+    enum docs_insert out;
+    OK(r->ops->insert(r, &parent, &origin, &out, NULL, NULL));
+    assert_true(spans_mark(f->kv->spans) < KV_CHANGES_AT_HAND / 16);
+    OK(kv_commit(f->kv));
+    fixture_check(f);
+}
+
 static void a_page_is_bounded_and_says_where_it_ends(void **state)
 {
     struct fixture *f = *state;
@@ -320,6 +355,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(the_log_says_what_the_commits_said),
         TEST(numbers_of_undone_changes_are_given_again),
+        TEST(of_very_many_changes_at_once_some_are_at_hand_and_all_in_the_log),
         TEST(a_page_is_bounded_and_says_where_it_ends),
         TEST(a_page_looks_at_so_many_rows_and_no_more),
         TEST(what_the_log_does_not_hold_is_lost),
