@@ -659,6 +659,14 @@ static enum hkv_err sweep(struct kv *kv, bool *more)
     return HKV_OK;
 }
 
+/* What the log held is in the database now. */
+static enum hkv_err measure(struct kv *kv)
+{
+    enum hkv_err err = kv_budget_measure(kv);
+    kv_counts_publish(kv);
+    return err;
+}
+
 static enum hkv_err checkpoint(struct kv *kv, bool *more)
 {
     (void)more;
@@ -674,7 +682,7 @@ static enum hkv_err checkpoint(struct kv *kv, bool *more)
      * many pages more. */
     kv->checkpoint_at = kv->wal_pages + kv_checkpoint_pages(kv);
     kv->log_is_used_again = code == SQLITE_OK && done == pages;
-    return kv->config.disk_bytes ? kv_budget_measure(kv) : HKV_OK;
+    return measure(kv);
 }
 
 /* The log keeps its length while it is written, so that most syncs need no change of it; on a quiet store it only takes
@@ -697,8 +705,7 @@ static enum hkv_err shorten_log(struct kv *kv, bool *more)
     kv->wal_pages = kv->log_file_pages = 0;
     kv->checkpoint_at = kv_checkpoint_pages(kv);
     kv->log_is_used_again = true;
-    kv_counts_publish(kv);
-    return kv->config.disk_bytes ? kv_budget_measure(kv) : HKV_OK;
+    return measure(kv);
 }
 
 static enum hkv_err tidy_up(struct kv *kv, bool *more)

@@ -219,6 +219,18 @@ static void a_quiet_store_has_a_short_log(void **state)
     fixture_check(f);
 }
 
+static void bytes_on_disk_are_counted_without_a_budget_too(void **state)
+{
+    struct fixture *f = *state;
+    struct kv_counts counts;
+    write_much(f);
+    f->wall_us += KV_LOG_QUIET_US;
+    (void)kv_maintain(f->kv);
+    kv_counts(f->kv, &counts);
+    assert_int_equal(counts.wal_bytes, 0);
+    assert_true(counts.disk_bytes > 2 << 20);
+}
+
 static bool maintain_meanwhile(void *arg, struct kv_item *item)
 {
     struct fixture *f = arg;
@@ -285,6 +297,7 @@ int main(void)
         TEST(what_was_committed_survives_the_death_of_the_process),
         TEST(a_write_is_seen_within_its_transaction_and_by_readers_after_it),
         TEST(a_quiet_store_has_a_short_log),
+        TEST(bytes_on_disk_are_counted_without_a_budget_too),
         TEST(a_log_that_a_reader_needs_stays_until_later),
         TEST(a_file_sealed_just_before_a_crash_goes_after_the_next_start),
     };
