@@ -2,6 +2,7 @@
  * (wire/docs.md 3.3), and those that came too early. */
 #include <assert.h>
 
+#include "base/log.h"
 #include "kv/internal.h"
 
 static struct kv *kv_of(struct docs_replica *r)
@@ -323,7 +324,7 @@ void kv_docs_init(struct kv *kv)
 /* --------------------------------------------------------------------------------------------- entries that came too
  * early */
 
-/* Reads the refused entry that is due first; its bytes go to `encoded`, its id to kv->id. */
+/* Reads the refused entry that is due first; its bytes go to `encoded` (none: the row is damaged), its id to kv->id. */
 static enum hkv_err first_refused(struct kv *kv, struct buf *encoded, struct docs_origin *origin, uint64_t *due_us,
                                   bool *found)
 {
@@ -333,8 +334,10 @@ static enum hkv_err first_refused(struct kv *kv, struct buf *encoded, struct doc
     if (!*found) return HKV_OK;
     *due_us = db_column_u64(s, 1);
     origin->provides_content = sqlite3_column_int(s, 3) != 0;
-    enum hkv_err err = db_column_id(&kv->db, s, 2, origin->peer.bytes);
-    if (err == HKV_OK) err = buf_assign(encoded, db_column_slice(s, 4));
+    struct slice peer = db_column_slice(s, 2);
+    bool sound = peer.len == ID_BYTES;
+    if (sound) memcpy(origin->peer.bytes, peer.data, ID_BYTES);
+    enum hkv_err err = buf_assign(encoded, sound ? db_column_slice(s, 4) : (struct slice){0});
     if (err == HKV_OK) err = buf_assign(&kv->id, db_column_slice(s, 0));
     sqlite3_reset(s);
     return err;
@@ -346,8 +349,11 @@ static enum hkv_err retry_refused(struct kv *kv, struct slice encoded, const str
     struct entry e;
     enum docs_insert result;
     TRY(forget_refused(kv, buf_slice(&kv->id)));
-    if (entry_decode(&reader, &e) != HKV_OK)
-        return error_set(HKV_E_CORRUPT, "%s: an entry of the table refused is damaged", kv->db_path);
+    if (entry_decode(&reader, &e) != HKV_OK) {
+        log_warn("kv", "%s: an entry that was to be stored when due is damaged and dropped; peers send it again",
+                 kv->db_path);
+        return HKV_OK;
+    }
     TRY(replica_insert(&kv->docs, &e, origin, &result, NULL, NULL));
     *inserted = result == DOCS_INSERTED;
     return HKV_OK;

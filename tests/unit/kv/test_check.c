@@ -322,6 +322,30 @@ static void writes_between_its_steps_are_no_damage(void **state)
     fixture_check(f);
 }
 
+/* Peers send it again, and nothing else can tell what it was. */
+static void a_damaged_entry_that_waits_for_its_time_is_dropped_and_holds_up_nothing(void **state)
+{
+    static const char *const damages[] = {"UPDATE refused SET entry = x'00'", "UPDATE refused SET peer = x''"};
+    struct fixture *f = *state;
+    struct kv_counts counts;
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        size_t inserted;
+        uint64_t next_due_us;
+        struct entry e = fixture_entry(f, 'x', fixture_key("early"), f->wall_us + KV_FUTURE_US + 1, slice_of_text("1"));
+        assert_int_equal(fixture_receive(f, &e), DOCS_FUTURE);
+        damage(f, damages[i]);
+        f->wall_us += 1000000;
+        OK(kv_begin(f->kv));
+        OK(kv_refused_retry(f->kv, 10, &inserted, &next_due_us));
+        OK(kv_commit(f->kv));
+        assert_int_equal(inserted, 0);
+        assert_int_equal(next_due_us, 0);
+        kv_counts(f->kv, &counts);
+        assert_int_equal(counts.entries_refused, 0);
+    }
+    fixture_check(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -335,6 +359,7 @@ int main(void)
         TEST(a_store_whose_runs_are_gone_opens_and_has_the_same_fingerprint),
         TEST(a_check_goes_on_after_a_restart),
         TEST(writes_between_its_steps_are_no_damage),
+        TEST(a_damaged_entry_that_waits_for_its_time_is_dropped_and_holds_up_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
