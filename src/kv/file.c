@@ -3,8 +3,9 @@
  *
  *   tmp-<run>-<n> ──sync, rename, sync of the folder──▶ <hash>-<number> ──transaction──▶ stored
  *
- * What is sealed or temporary when the process dies is an orphan; the sweep after the next start removes it. Numbers
- * are given out in rising order, so a file with a number of this run is never taken for one. */
+ * What is sealed or temporary when the process dies is an orphan; the sweep after the next start removes it. Those of
+ * this run are known: temporary ones by their name, sealed ones by the list in struct kv_sealing. A number is never
+ * given out again as long as a file may have it, so a name stands for one file only. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -50,6 +51,53 @@ enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, struct slice b
     return noted(file->kv, file->kv->files->ops->write(file->handle, offset, bytes));
 }
 
+/* --------------------------------------------------------------------------------------------------------- sealing */
+
+void kv_files_init(struct kv *kv)
+{
+    (void)pthread_mutex_init(&kv->sealing.lock, NULL);
+}
+
+void kv_files_fini(struct kv *kv)
+{
+    assert(kv->sealing.files == NULL);
+    (void)pthread_mutex_destroy(&kv->sealing.lock);
+}
+
+/* The file is about to get its final name. */
+static void become_new(struct kv_file *file)
+{
+    struct kv_sealing *s = &file->kv->sealing;
+    (void)pthread_mutex_lock(&s->lock);
+    file->is_new = true;
+    file->next = s->files;
+    file->back = &s->files;
+    if (file->next) file->next->back = &file->next;
+    s->files = file;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static void end_new(struct kv_file *file)
+{
+    struct kv_sealing *s = &file->kv->sealing;
+    if (!file->is_new) return;
+    (void)pthread_mutex_lock(&s->lock);
+    *file->back = file->next;
+    if (file->next) file->next->back = file->back;
+    file->is_new = false;
+    (void)pthread_mutex_unlock(&s->lock);
+}
+
+static bool is_new(struct kv *kv, const struct hash *hash, uint64_t number)
+{
+    struct kv_sealing *s = &kv->sealing;
+    (void)pthread_mutex_lock(&s->lock);
+    const struct kv_file *file = s->files;
+    while (file && (file->number != number || !hash_equal(&file->hash, hash))) file = file->next;
+    (void)pthread_mutex_unlock(&s->lock);
+    return file != NULL;
+}
+
 static enum hkv_err seal(struct kv_file *file, const struct hash *hash, uint64_t length)
 {
     struct kv *kv = file->kv;
@@ -64,6 +112,7 @@ static enum hkv_err seal(struct kv_file *file, const struct hash *hash, uint64_t
     file->length = length;
     file->number = atomic_fetch_add(&kv->next_value, 1);
     kv_file_name(hash, file->number, name);
+    become_new(file);
     TRY(ops->rename(kv->files, file->name, name));
     memcpy(file->name, name, sizeof name);
     return ops->sync_dir(kv->files);
@@ -82,6 +131,7 @@ static void destroy(struct kv_file *file, bool remove)
     if (file->handle) file->kv->files->ops->close(file->handle);
     /* One that cannot be removed now is an orphan for the next sweep. */
     if (remove) (void)!file->kv->files->ops->unlink(file->kv->files, file->name);
+    end_new(file);
     kv_budget_file_ends(file);
     buf_fini(&file->outboard);
     free(file);
@@ -99,8 +149,7 @@ void kv_file_free(struct kv_file *file)
 enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file)
 {
     assert(file->state == KV_FILE_SEALED);
-    /* Sealed before a reset: the sweep takes it for an orphan. */
-    if (file->number < kv->swept_below)
+    if (file->number < kv->stale_below)
         return error_set(HKV_E_NAMESPACE, "the store moved to another namespace while the value was written; write it "
                                           "again");
     if (kv->stored_file_count == kv->stored_file_cap) {
@@ -112,6 +161,7 @@ enum hkv_err kv_file_stored(struct kv *kv, struct kv_file *file)
     }
     kv->stored_files[kv->stored_file_count++] = file;
     file->state = KV_FILE_STORED;
+    if (file->number > kv->counters.newest_file) kv->counters.newest_file = file->number;
     return HKV_OK;
 }
 
@@ -159,13 +209,13 @@ void kv_files_committed(struct kv *kv)
     while (kv->stored_file_count > 0) {
         struct kv_file *file = kv->stored_files[--kv->stored_file_count];
         file->state = KV_FILE_KEPT;
+        end_new(file);
         kv_budget_file_ends(file); /* the counters have it */
         if (file->released) destroy(file, false);
     }
 }
 
-/* -------------------------------------------------------------------------------------------------------- orphan sweep
- */
+/* ---------------------------------------------------------------------------------------------------- orphan sweep */
 
 struct sweep {
     struct kv *kv;
@@ -208,7 +258,7 @@ static void sweep_name(void *arg, const char *name)
     if (strncmp(name, "tmp-", 4) == 0) {
         snprintf(own, sizeof own, "tmp-%016" PRIx64 "-", kv->run);
         orphan = strncmp(name, own, strlen(own)) != 0;
-    } else if (parse_name(name, &hash, &number) && number < kv->swept_below) {
+    } else if (parse_name(name, &hash, &number) && !is_new(kv, &hash, number)) {
         bool used = true;
         sweep->err = is_used(kv, &hash, number, &used);
         orphan = !used;

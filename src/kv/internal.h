@@ -32,7 +32,6 @@
 #define KV_CHECKPOINT_PAGES   4096
 #define KV_MAINTAIN_FREED_MAX 512  /* values removed in one call of kv_maintain */
 #define KV_MAINTAIN_NAMES_MAX 128  /* file names looked at in one call */
-#define KV_VALUE_NUMBERS_LOST 4096 /* numbers behind the newest value that files of the last run may have taken */
 #define KV_REFUSED_KEY_MAX    4096 /* entries with longer keys are not remembered */
 #define KV_TAKEN_MAX          4096 /* missing values handed out at once */
 #define KV_SUSPECTS_MAX       256  /* reports of bad values that wait for the replica thread */
@@ -74,7 +73,8 @@ struct kv_counters {
     uint64_t newest_own_us;
     uint64_t file_bytes;
     uint64_t bad;
-    uint64_t steady_us; /* kv_steady_us() when the row was written */
+    uint64_t steady_us;   /* kv_steady_us() when the row was written */
+    uint64_t newest_file; /* greatest number of a value file that a row ever referred to */
 };
 
 /* Up to `position` the changes were committed at `at_us` or before. */
@@ -176,6 +176,12 @@ struct kv_doomed_file {
     uint64_t number;
 };
 
+/* Value files between their sealing and the commit (file.c). Any thread. */
+struct kv_sealing {
+    pthread_mutex_t lock;
+    struct kv_file *files; /* have their final name, or are about to, and no committed row yet */
+};
+
 struct kv {
     struct kv_config config;
     char db_path[KV_PATH_MAX];
@@ -194,8 +200,9 @@ struct kv {
     _Atomic uint64_t next_temporary;
     _Atomic uint64_t last_stamp_us;
     _Atomic uint64_t foreign; /* committed counter, for readers */
-    uint64_t swept_below;     /* files of smaller numbers without a row are orphans */
+    uint64_t stale_below;     /* files of smaller numbers were sealed before the last reset */
     bool sweeping;
+    struct kv_sealing sealing;
     int wal_pages;
     int log_file_pages;      /* as long as the log's file came to be */
     uint64_t log_written_us; /* steady */
@@ -416,7 +423,12 @@ struct kv_file {
     uint8_t head[KV_CONTENT_HEAD_BYTES];
     size_t head_len;
     char name[FILES_NAME_MAX];
+    bool is_new; /* in kv_sealing.files, by these: */
+    struct kv_file *next, **back;
 };
+
+void kv_files_init(struct kv *kv);
+void kv_files_fini(struct kv *kv);
 
 void kv_file_name(const struct hash *hash, uint64_t number, char out[FILES_NAME_MAX]);
 

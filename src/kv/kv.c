@@ -206,14 +206,28 @@ static enum hkv_err load_spans(struct kv *kv)
     return kv_rebuild(kv, NULL, &removed);
 }
 
-static enum hkv_err load_next_value(struct kv *kv)
+static enum hkv_err read_number(struct kv *kv, enum sql_id sql, uint64_t *out)
 {
     sqlite3_stmt *s;
     bool found;
-    TRY(db_statement(&kv->db, SQL_VALUE_NEWEST, &s));
+    TRY(db_statement(&kv->db, sql, &s));
     TRY(db_row(&kv->db, s, &found));
-    atomic_store(&kv->next_value, db_column_u64(s, 0) + 1 + KV_VALUE_NUMBERS_LOST);
+    *out = db_column_u64(s, 0);
     sqlite3_reset(s);
+    return HKV_OK;
+}
+
+/* Rows and files take their numbers from one counter. The file of a value that had been missing has a greater one than
+ * any row may have; given out again, it would name two files of one content, and what removes one removes the other. */
+static enum hkv_err load_next_value(struct kv *kv)
+{
+    struct kv_counters *c = &kv->counters;
+    uint64_t newest;
+    TRY(read_number(kv, SQL_VALUE_NEWEST, &newest));
+    /* Written before there was this counter: looked up once. */
+    if (c->newest_file == 0 && c->file_bytes > 0) TRY(read_number(kv, SQL_VALUE_NEWEST_FILE, &c->newest_file));
+    kv->counters_committed.newest_file = c->newest_file;
+    atomic_store(&kv->next_value, (newest > c->newest_file ? newest : c->newest_file) + 1);
     return HKV_OK;
 }
 
@@ -224,7 +238,6 @@ static enum hkv_err load_state(struct kv *kv)
     TRY(kv_ages_load(kv));
     TRY(kv_wanted_init(kv));
     TRY(load_next_value(kv));
-    kv->swept_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
     TRY(kv_budget_measure(kv));
     return load_spans(kv);
@@ -310,6 +323,7 @@ static struct kv *kv_new(const struct kv_config *config)
     (void)pthread_mutex_init(&kv->counts_lock, NULL);
     (void)pthread_mutex_init(&kv->readers.lock, NULL);
     kv_suspects_init(kv);
+    kv_files_init(kv);
     (void)pthread_cond_init(&kv->readers.returned, NULL);
     return kv;
 }
@@ -397,6 +411,7 @@ void kv_close(struct kv *kv)
     free(kv->stored_files);
     free(kv->doomed_files);
     kv_suspects_fini(kv);
+    kv_files_fini(kv);
     free(kv->parties.undo);
     buf_fini(&kv->id);
     (void)pthread_mutex_destroy(&kv->counts_lock);

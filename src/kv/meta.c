@@ -152,8 +152,8 @@ enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace)
     kv_suspects_forget(kv);
     kv_wanted_fini(kv);
     kv->wanted = (struct kv_wanted_state){0};
-    /* Every file that is there now is an orphan. */
-    kv->swept_below = atomic_load(&kv->next_value);
+    /* Every file that has its name by now is an orphan. */
+    kv->stale_below = atomic_load(&kv->next_value);
     kv->sweeping = true;
     kv_counts_publish(kv);
     return HKV_OK;

@@ -144,6 +144,7 @@
     X(VALUES_MISSING, "SELECT id, hash, length, since_us, attempts, next_try_us FROM value "                           \
                       "INDEXED BY value_wanted WHERE state IN (0, 3) AND state = 0")                                   \
     X(VALUE_NEWEST, "SELECT max(id) FROM value")                                                                       \
+    X(VALUE_NEWEST_FILE, "SELECT max(file) FROM value INDEXED BY value_file WHERE file > 0")                           \
     X(VALUE_FILE_USED, "SELECT 1 FROM value WHERE " SQL_HASH_PREFIX " = ?1 AND hash = ?2 AND file = ?3")               \
     /* what a check adds up and a rebuild puts right; each reads a whole table once */                                 \
     X(SUM_ENTRY_REFS, "SELECT value FROM place WHERE value >= ?1 AND value < ?2")                                      \

@@ -111,20 +111,77 @@ static void a_large_value_is_a_file_and_read_back(void **state)
     fixture_check(f);
 }
 
-static void a_received_large_value_is_taken_over(void **state)
+static void file_arrives(struct fixture *f, uint8_t salt)
 {
-    struct fixture *f = *state;
     struct hash hash;
-    struct kv_file *file = sealed(f, 2, &hash);
-    struct entry e = fixture_entry(f, 'x', fixture_key("big"), T, (struct slice){0});
-    e.record.hash = hash;
-    e.record.length_bytes = LARGE;
-    assert_int_equal(fixture_receive(f, &e), DOCS_INSERTED);
+    struct kv_file *file = sealed(f, salt, &hash);
     OK(kv_begin(f->kv));
     OK(kv_value_arrived(f->kv, &hash, (struct slice){0}, file));
     kv_file_free(file); /* within the transaction: kept once that is committed */
     OK(kv_commit(f->kv));
+}
+
+/* The entry first, then its value: the file has a greater number than the row. */
+static struct hash receive_file(struct fixture *f, const char *key, uint8_t salt)
+{
+    static uint8_t bytes[LARGE];
+    fill(bytes, salt);
+    struct entry e = fixture_entry(f, 'x', fixture_key(key), T, slice_of(bytes, LARGE));
+    assert_int_equal(fixture_receive(f, &e), DOCS_INSERTED);
+    file_arrives(f, salt);
+    return e.record.hash;
+}
+
+static void a_received_large_value_is_taken_over(void **state)
+{
+    struct fixture *f = *state;
+    (void)receive_file(f, "big", 2);
     assert_file_shown(f, "big", 2);
+    fixture_check(f);
+}
+
+static void a_received_value_written_here_too_after_a_restart_keeps_its_file(void **state)
+{
+    struct fixture *f = *state;
+    (void)receive_file(f, "theirs", 2);
+    fixture_reopen(f);
+    put_file(f, "ours", 2);
+    assert_int_equal(files_in(f), 1);
+    assert_file_shown(f, "theirs", 2);
+    assert_file_shown(f, "ours", 2);
+    fixture_check(f);
+}
+
+static void a_bad_value_fetched_again_after_a_restart_has_its_new_file(void **state)
+{
+    struct fixture *f = *state;
+    size_t count;
+    struct hash hash = receive_file(f, "big", 2);
+    fixture_reopen(f);
+    kv_value_bad(f->kv, &hash);
+    OK(kv_begin(f->kv));
+    OK(kv_quarantine(f->kv, &count));
+    OK(kv_commit(f->kv));
+    file_arrives(f, 2);
+    assert_int_equal(files_in(f), 1);
+    assert_file_shown(f, "big", 2);
+    fixture_check(f);
+}
+
+/* As an older program left it: without the word that says how far the numbers of files went. */
+static void a_store_that_does_not_say_how_many_files_it_had_finds_out(void **state)
+{
+    struct fixture *f = *state;
+    struct buf counters = {0};
+    (void)receive_file(f, "theirs", 2);
+    OK(kv_begin(f->kv));
+    OK(kv_meta_get(f->kv, "kv/counters", &counters));
+    OK(kv_meta_set(f->kv, "kv/counters", slice_part(buf_slice(&counters), 0, counters.len - 8)));
+    OK(kv_commit(f->kv));
+    buf_fini(&counters);
+    fixture_reopen(f);
+    put_file(f, "ours", 2);
+    assert_file_shown(f, "theirs", 2);
     fixture_check(f);
 }
 
@@ -212,13 +269,14 @@ static void orphans_are_swept_after_a_start_and_nothing_else(void **state)
     put_file(f, "a", 9);
     make_file(f, "tmp-0123456789abcdef-0");
     make_file(f, "183d0bd8ba096ed4b88a62d8e24db4bcaaf67af728ac81b52e1621610defb8b7-1");
+    make_file(f, "183d0bd8ba096ed4b88a62d8e24db4bcaaf67af728ac81b52e1621610defb8b7-12"); /* sealed, and then death */
     make_file(f, "notes.txt");
     kv_close(f->kv);
     fixture_open(f);
     struct kv_file *being_written;
     OK(kv_file_create(f->kv, &being_written));
     struct kv_file *just_sealed = sealed(f, 10, &hash);
-    assert_int_equal(files_in(f), 6);
+    assert_int_equal(files_in(f), 7);
     maintain(f);
     assert_int_equal(files_in(f), 4); /* the value, the two of this run, and what is not ours */
     kv_file_free(being_written);
@@ -287,6 +345,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_large_value_is_a_file_and_read_back),
         TEST(a_received_large_value_is_taken_over),
+        TEST(a_received_value_written_here_too_after_a_restart_keeps_its_file),
+        TEST(a_bad_value_fetched_again_after_a_restart_has_its_new_file),
+        TEST(a_store_that_does_not_say_how_many_files_it_had_finds_out),
         TEST(a_file_nobody_stored_goes_with_its_handle),
         TEST(a_file_of_a_rolled_back_transaction_is_the_callers_again),
         TEST(the_same_content_twice_keeps_one_file),
