@@ -5,7 +5,11 @@
  *
  * What is sealed or temporary when the process dies is an orphan; the sweep after the next start removes it. Those of
  * this run are known: temporary ones by their name, sealed ones by the list in struct kv_sealing. A number is never
- * given out again as long as a file may have it, so a name stands for one file only. */
+ * given out again as long as a file may have it, so a name stands for one file only.
+ *
+ * Files that are sealed at once share the syncs of their folder. One that failed may have dropped any name that was new
+ * then, and the next may succeed without having written it (Linux reports an error once); so whoever renamed a file
+ * before a failure and has not heard of a sync since has failed, too. */
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -56,16 +60,18 @@ enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, struct slice b
 void kv_files_init(struct kv *kv)
 {
     (void)pthread_mutex_init(&kv->sealing.lock, NULL);
+    (void)pthread_cond_init(&kv->sealing.synced, NULL);
 }
 
 void kv_files_fini(struct kv *kv)
 {
     assert(kv->sealing.files == NULL);
+    (void)pthread_cond_destroy(&kv->sealing.synced);
     (void)pthread_mutex_destroy(&kv->sealing.lock);
 }
 
-/* The file is about to get its final name. */
-static void become_new(struct kv_file *file)
+/* The file is about to get its final name. `*failures`: syncs of the folder that failed before. */
+static void become_new(struct kv_file *file, uint64_t *failures)
 {
     struct kv_sealing *s = &file->kv->sealing;
     (void)pthread_mutex_lock(&s->lock);
@@ -74,6 +80,7 @@ static void become_new(struct kv_file *file)
     file->back = &s->files;
     if (file->next) file->next->back = &file->next;
     s->files = file;
+    *failures = s->failures;
     (void)pthread_mutex_unlock(&s->lock);
 }
 
@@ -98,10 +105,48 @@ static bool is_new(struct kv *kv, const struct hash *hash, uint64_t number)
     return file != NULL;
 }
 
+/* Syncs the folder for everyone who asked for it until now. The lock is held, but not meanwhile. */
+static enum hkv_err sync_for_all(struct kv *kv)
+{
+    struct kv_sealing *s = &kv->sealing;
+    uint64_t covered = s->wanted;
+    s->syncing = true;
+    (void)pthread_mutex_unlock(&s->lock);
+    enum hkv_err err = kv->files->ops->sync_dir(kv->files);
+    (void)pthread_mutex_lock(&s->lock);
+    s->syncing = false;
+    if (err == HKV_OK)
+        s->done = covered;
+    else
+        s->failures++;
+    (void)pthread_cond_broadcast(&s->synced);
+    return err;
+}
+
+/* Makes the names of files durable that were renamed by now, if no sync failed since there were `failures`. */
+static enum hkv_err sync_folder(struct kv *kv, uint64_t failures)
+{
+    struct kv_sealing *s = &kv->sealing;
+    enum hkv_err err = HKV_OK;
+    (void)pthread_mutex_lock(&s->lock);
+    uint64_t mine = ++s->wanted;
+    while (err == HKV_OK && s->failures == failures && s->done < mine) {
+        if (s->syncing)
+            (void)pthread_cond_wait(&s->synced, &s->lock);
+        else
+            err = sync_for_all(kv);
+    }
+    bool good = s->failures == failures;
+    (void)pthread_mutex_unlock(&s->lock);
+    if (err != HKV_OK || good) return err;
+    return error_set(HKV_E_DISK, "%s: syncing the folder failed when a value's file was new in it", kv->blobs_path);
+}
+
 static enum hkv_err seal(struct kv_file *file, const struct hash *hash, uint64_t length)
 {
     struct kv *kv = file->kv;
     const struct files_ops *ops = kv->files->ops;
+    uint64_t failures;
     char name[FILES_NAME_MAX];
     assert(file->state == KV_FILE_OPEN && file->handle);
     TRY(ops->read(file->handle, 0, file->head, sizeof file->head, &file->head_len));
@@ -112,10 +157,10 @@ static enum hkv_err seal(struct kv_file *file, const struct hash *hash, uint64_t
     file->length = length;
     file->number = atomic_fetch_add(&kv->next_value, 1);
     kv_file_name(hash, file->number, name);
-    become_new(file);
+    become_new(file, &failures);
     TRY(ops->rename(kv->files, file->name, name));
     memcpy(file->name, name, sizeof name);
-    return ops->sync_dir(kv->files);
+    return sync_folder(kv, failures);
 }
 
 enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *hash, uint64_t length, struct buf *outboard_take)

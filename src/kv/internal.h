@@ -176,10 +176,15 @@ struct kv_doomed_file {
     uint64_t number;
 };
 
-/* Value files between their sealing and the commit (file.c). Any thread. */
+/* Value files between their sealing and the commit, and the syncs of their folder (file.c). Any thread. */
 struct kv_sealing {
     pthread_mutex_t lock;
+    pthread_cond_t synced;
     struct kv_file *files; /* have their final name, or are about to, and no committed row yet */
+    uint64_t wanted;       /* syncs asked for so far, ... */
+    uint64_t done;         /* ... and how many of them a sync that worked came after */
+    uint64_t failures;
+    bool syncing;
 };
 
 struct kv {

@@ -3,11 +3,14 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "crypto/blake3.h"
+#include "kv/internal.h"
 
 #define T          FIXTURE_NOW_US
 #define LARGE      100000
@@ -284,6 +287,142 @@ static void orphans_are_swept_after_a_start_and_nothing_else(void **state)
     assert_file_shown(f, "a", 9);
 }
 
+/* A folder of which one sync fails; files sealed at once share it. */
+struct shaky {
+    struct files base;
+    struct files *real;
+    struct kv_file *other; /* is sealed when the next file has just been renamed, and the sync for it fails */
+    struct hash other_hash;
+    enum hkv_err other_err;
+    struct fixture *slow; /* a sync takes until SEALERS files wait for one */
+    unsigned syncs;
+};
+
+#define SEALERS 4
+
+static bool all_wait(struct fixture *f)
+{
+    struct kv_sealing *s = &f->kv->sealing;
+    (void)pthread_mutex_lock(&s->lock);
+    bool all = s->wanted == SEALERS;
+    (void)pthread_mutex_unlock(&s->lock);
+    return all;
+}
+
+static struct files *real_of(struct files *f)
+{
+    return ((struct shaky *)(void *)f)->real;
+}
+
+static enum hkv_err shaky_create(struct files *f, const char *name, struct files_handle **out)
+{
+    return real_of(f)->ops->create(real_of(f), name, out);
+}
+
+static enum hkv_err shaky_sync_dir(struct files *f)
+{
+    struct shaky *s = (struct shaky *)(void *)f;
+    s->syncs++;
+    while (s->slow && !all_wait(s->slow)) (void)sched_yield();
+    if (s->other) return error_set(HKV_E_DISK, "blobs: the folder cannot be synced");
+    return s->real->ops->sync_dir(s->real);
+}
+
+static enum hkv_err shaky_rename(struct files *f, const char *from, const char *to)
+{
+    struct shaky *s = (struct shaky *)(void *)f;
+    struct buf outboard = {0};
+    OK(s->real->ops->rename(s->real, from, to));
+    if (!s->other || s->other_err != HKV_OK) return HKV_OK;
+    s->other_err = HKV_E_BUSY;
+    s->other_err = kv_file_seal(s->other, &s->other_hash, 1, &outboard);
+    kv_file_free(s->other);
+    s->other = NULL;
+    return HKV_OK;
+}
+
+static enum hkv_err shaky_unlink(struct files *f, const char *name)
+{
+    return real_of(f)->ops->unlink(real_of(f), name);
+}
+
+static enum hkv_err shaky_list(struct files *f, size_t max, void (*visit)(void *arg, const char *name), void *arg,
+                               bool *end)
+{
+    return real_of(f)->ops->list(real_of(f), max, visit, arg, end);
+}
+
+static void open_on(struct fixture *f, struct shaky *s)
+{
+    static struct files_ops ops;
+    char path[256];
+    snprintf(path, sizeof path, "%s/blobs", f->dir);
+    OK(files_posix_open(path, &s->real));
+    ops = *s->real->ops;
+    ops.create = shaky_create;
+    ops.rename = shaky_rename;
+    ops.sync_dir = shaky_sync_dir;
+    ops.unlink = shaky_unlink;
+    ops.list = shaky_list;
+    s->base.ops = &ops;
+    kv_close(f->kv);
+    f->config.files = &s->base;
+    fixture_open(f);
+}
+
+static void close_on(struct fixture *f, struct shaky *s)
+{
+    kv_close(f->kv);
+    s->real->ops->free(s->real);
+    f->config.files = NULL;
+    fixture_open(f);
+}
+
+static void a_name_is_not_relied_on_when_a_sync_of_the_folder_failed_while_it_was_new(void **state)
+{
+    struct fixture *f = *state;
+    struct shaky s = {0};
+    struct kv_file *file;
+    struct buf outboard = {0};
+    struct hash hash = {{1}};
+    open_on(f, &s);
+    OK(kv_file_create(f->kv, &file));
+    OK(kv_file_create(f->kv, &s.other));
+    assert_int_equal(kv_file_seal(file, &hash, 0, &outboard), HKV_E_DISK);
+    assert_int_equal(s.other_err, HKV_E_DISK);
+    kv_file_free(file);
+    assert_int_equal(files_in(f), 0);
+    OK(kv_file_create(f->kv, &file)); /* the next one knows nothing of it */
+    OK(kv_file_seal(file, &hash, 0, &outboard));
+    kv_file_free(file);
+    close_on(f, &s);
+}
+
+static void *seal_one(void *arg)
+{
+    struct fixture *f = arg;
+    struct kv_file *file;
+    struct buf outboard = {0};
+    struct hash hash = {{2}};
+    OK(kv_file_create(f->kv, &file));
+    OK(kv_file_seal(file, &hash, 0, &outboard));
+    kv_file_free(file);
+    return NULL;
+}
+
+static void files_sealed_at_once_share_a_sync_of_the_folder(void **state)
+{
+    struct fixture *f = *state;
+    struct shaky s = {.slow = f};
+    pthread_t threads[SEALERS];
+    open_on(f, &s);
+    for (int i = 0; i < SEALERS; i++) assert_int_equal(pthread_create(&threads[i], NULL, seal_one, f), 0);
+    for (int i = 0; i < SEALERS; i++) assert_int_equal(pthread_join(threads[i], NULL), 0);
+    assert_int_equal(s.syncs, 2); /* for the first, and for all that came meanwhile */
+    assert_int_equal(files_in(f), 0);
+    close_on(f, &s);
+}
+
 static void a_file_sealed_before_a_reset_is_not_stored_after_it(void **state)
 {
     struct fixture *f = *state;
@@ -354,6 +493,8 @@ int main(void)
         TEST(a_replaced_value_goes_after_the_grace_time),
         TEST(a_value_used_again_within_the_grace_time_stays),
         TEST(orphans_are_swept_after_a_start_and_nothing_else),
+        TEST(a_name_is_not_relied_on_when_a_sync_of_the_folder_failed_while_it_was_new),
+        TEST(files_sealed_at_once_share_a_sync_of_the_folder),
         TEST(a_file_sealed_before_a_reset_is_not_stored_after_it),
         TEST(a_blob_is_opened_by_its_hash),
         TEST(a_missing_blob_is_not_found),
