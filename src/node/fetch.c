@@ -165,18 +165,48 @@ static const struct endpoint_id *candidate_id(const struct fetcher *fetcher, con
     return peer_is_selected(peer) ? &peer->id : NULL;
 }
 
+/* After all others, those that were passed over have their turn, once. False: there are none. */
+static bool go_back(struct fetch_item *item)
+{
+    if (item->passed_over == FETCH_NOBODY || item->insists) return false;
+    item->candidate = item->passed_over;
+    item->insists = true;
+    return true;
+}
+
+/* Somebody came who may have what only a shunned peer seemed to have. */
+static void begin_again(const struct fetcher *fetcher, struct fetch_item *item)
+{
+    bool news = item->insists && item->wakes != fetcher->wakes && item->candidate != FETCH_NOBODY;
+    item->wakes = fetcher->wakes;
+    if (!news) return;
+    item->candidate = 0;
+    item->passed_over = FETCH_NOBODY;
+    item->insists = false;
+}
+
+static bool pass_over(struct fetch_item *item, const struct fetch_peer *peer, uint64_t now_us)
+{
+    if (item->insists || peer->shunned_until_us <= now_us) return false;
+    if (item->passed_over == FETCH_NOBODY) item->passed_over = item->candidate;
+    return true;
+}
+
 /* Puts the item into the queue of its present candidate, or of the first one behind it that can be tried. */
 static void item_assign(struct fetcher *fetcher, struct fetch_item *item)
 {
     uint64_t now_us = env_mono_us(node_env(fetcher->store));
-    for (; item->candidate != SIZE_MAX; item->candidate++) {
+    begin_again(fetcher, item);
+    for (; item->candidate != FETCH_NOBODY; item->candidate++) {
         bool end;
         const struct endpoint_id *id = candidate_id(fetcher, item, &end);
-        if (end) break;
+        if (end && !go_back(item)) break;
+        if (end) id = candidate_id(fetcher, item, &end);
         const struct peer *known = id == NULL ? NULL : peers_find(&fetcher->store->peers, id);
         if (known == NULL || known->addrs.count == 0) continue;
         struct fetch_peer *peer = fetch_peer_get(fetcher, id);
         if (peer == NULL || (!peer->opened && peer->dead_until_us > now_us)) continue;
+        if (pass_over(item, peer, now_us)) continue;
         if (peer->conn == NULL && !dial(peer)) continue;
         fetch_items_push(&peer->waiting, item);
         pump(peer);
@@ -191,7 +221,7 @@ void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item)
         fetch_item_end(fetcher, item);
         return;
     }
-    if (item->candidate != SIZE_MAX) item->candidate++;
+    if (item->candidate != FETCH_NOBODY) item->candidate++;
     if (item->resized) item->wanted.length = item->entry_length;
     item->resized = false;
     item_assign(fetcher, item);
@@ -242,7 +272,7 @@ static void values_done(struct job *job)
         if (v->err == HKV_OK) {
             fetch_item_end(fetcher, v->items[i]);
         } else {
-            v->items[i]->candidate = SIZE_MAX;
+            v->items[i]->candidate = FETCH_NOBODY;
             fetch_item_next(fetcher, v->items[i]);
         }
     }
@@ -319,6 +349,16 @@ static void request_stop(struct fetch_request *r)
     env_timer_set(node_env(store), &r->progress, env_mono_us(node_env(store)) + store->patience.fetch_stop_us);
 }
 
+static void move_waiting(struct fetch_peer *peer, bool same_candidate);
+
+/* What waits for the peer, and what it was asked for, goes to others first. It is not left alone for good: of what only
+ * it has, one bad value should not keep the others away. */
+static void peer_shun(struct fetch_peer *peer)
+{
+    peer->shunned_until_us = env_mono_us(node_env(peer->fetcher->store)) + FETCH_SHUN_US;
+    move_waiting(peer, true);
+}
+
 static void progress_fired(struct env_timer *timer)
 {
     struct fetch_request *r =
@@ -331,8 +371,10 @@ static void progress_fired(struct env_timer *timer)
         request_progress(r);
     } else {
         node_log(peer->fetcher->store, HKV_LOG_DEBUG, "values", "a peer sends nothing; its transfer is given up");
+        r->misbehaved = true;
         transport_stream_reset(r->stream, BLOBS_CODE_DROPPED);
         request_stop(r);
+        peer_shun(peer);
     }
 }
 
@@ -377,11 +419,10 @@ void fetch_request_resume(struct fetch_request *r)
 }
 
 /* The provider says that a value is larger than a small one may be, whatever its entry says: it is asked for once more
- * as a large one, of which the first pair proves who lies. */
+ * as a large one, of which the first leaf proves who lies. */
 static void request_resize(struct fetch_request *r)
 {
-    bool large = r->fetch.failure == BLOBS_FETCH_FAILURE_TOO_LARGE && r->transfer == NULL;
-    if (!large || r->ended >= r->item_count || r->items[r->ended]->resized) return;
+    if (r->transfer != NULL || r->ended >= r->item_count || r->items[r->ended]->resized) return;
     if (r->fetch.size_bytes > r->peer->fetcher->store->max_value_bytes + KV_CONTENT_HEAD_BYTES) return;
     r->items[r->ended]->entry_length = r->items[r->ended]->wanted.length;
     r->items[r->ended]->wanted.length = r->fetch.size_bytes;
@@ -398,8 +439,11 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         char id[ID_TEXT_MAX];
         node_log(r->peer->fetcher->store, HKV_LOG_WARN, "values", "transfer from %s ends: %s",
                  id_format(r->peer->id.bytes, id), error_last());
-        request_resize(r);
+        bool too_large = r->fetch.failure == BLOBS_FETCH_FAILURE_TOO_LARGE; /* the entry may have lied, too */
+        r->misbehaved = err == HKV_E_PEER_PROTOCOL && !too_large;
+        if (too_large) request_resize(r);
         request_stop(r);
+        if (r->misbehaved) peer_shun(r->peer);
         return;
     }
     r->received += bytes.len;
@@ -416,7 +460,8 @@ static void request_unlink(struct fetch_request *r)
 }
 
 /* What the end of the stream leaves undone: the first unfinished item goes on to its next candidate, and so do all of
- * them when the connection is gone; the others are asked for again here. */
+ * them when the connection is gone; the others are asked for again here, or of others first when the peer is shunned.
+ */
 static void request_settle(struct fetch_request *r)
 {
     struct fetch_peer *peer = r->peer;
@@ -430,6 +475,8 @@ static void request_settle(struct fetch_request *r)
         bool failed = i == r->ended && (was_large || !r->items[i]->resized);
         if (failed || peer->conn == NULL) {
             fetch_item_next(peer->fetcher, r->items[i]);
+        } else if (r->misbehaved) {
+            item_assign(peer->fetcher, r->items[i]);
         } else {
             fetch_items_push(&peer->waiting, r->items[i]);
         }
@@ -610,7 +657,7 @@ static struct fetch_peer *fetch_peer_get(struct fetcher *fetcher, const struct e
     if (fetcher->peer_count == FETCH_PEERS_MAX) {
         if (unused == NULL) return NULL;
         unused->id = *id;
-        unused->dead_until_us = 0;
+        unused->dead_until_us = unused->shunned_until_us = 0;
         return unused;
     }
     struct fetch_peer *peer = calloc(1, sizeof *peer);
@@ -692,6 +739,7 @@ static void take_items(struct fetcher *fetcher, const struct take_task *take)
         struct fetch_item *item = calloc(1, sizeof *item);
         if (item == NULL) return; /* taken until the next start */
         item->wanted = take->wanted[i];
+        item->passed_over = FETCH_NOBODY;
         fetcher->item_count++;
         item_assign(fetcher, item);
     }
@@ -781,6 +829,9 @@ void fetcher_wake(struct fetcher *fetcher, const struct endpoint_id *peer)
         known->dead_until_us = 0;
         leave_other_address(known);
     }
+    fetcher->wakes++;
+    for (struct fetch_peer *p = fetcher->peers; p != NULL; p = p->next)
+        if (p->shunned_until_us > 0) move_waiting(p, true);
     take_begin(fetcher, peer);
 }
 

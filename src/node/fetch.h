@@ -23,6 +23,7 @@
 #define FETCH_STOP_US         ((uint64_t)5000000) /* a stream that was stopped and is still there costs the connection */
 #define FETCH_PROGRESS_BYTES  ((uint64_t)16 * 1024) /* in that time count as some */
 #define FETCH_DIAL_US         ((uint64_t)2000000)   /* to a connection, after which others are asked */
+#define FETCH_SHUN_US         ((uint64_t)60000000)  /* a peer that stalled or lied is asked after all others */
 #define FETCH_RETRY_US        ((uint64_t)5000000)   /* after which a store that failed is written to again */
 #define FETCH_FILE_BLOCK      ((size_t)256 * 1024)  /* handed to a worker at once */
 #define FETCH_FILE_BLOCKS_MAX 4                     /* on their way to the file at a time */

@@ -192,7 +192,7 @@ static void store_done(struct job *job)
     } else {
         item->transfer = NULL;
         transfer_free(t);
-        item->candidate = SIZE_MAX;
+        item->candidate = FETCH_NOBODY;
         fetch_item_next(fetcher, item);
     }
     fetch_task_ended(fetcher);
@@ -216,7 +216,7 @@ static void give_up(struct fetch_transfer *t)
     item->transfer = NULL;
     if (request != NULL) fetch_request_drop(request); /* its end finds no transfer, and the item already gone */
     transfer_free(t);
-    item->candidate = SIZE_MAX;
+    item->candidate = FETCH_NOBODY;
     fetch_item_next(fetcher, item);
 }
 

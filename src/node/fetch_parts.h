@@ -8,10 +8,15 @@
 struct fetch_peer;
 struct fetch_request;
 
+#define FETCH_NOBODY SIZE_MAX
+
 /* A wanted value on its way: in exactly one queue or request at a time. */
 struct fetch_item {
     struct kv_wanted wanted;
     size_t candidate;                /* the next one to be asked: providers first, then the known peers */
+    size_t passed_over;              /* the first of those shunned when their turn came, or FETCH_NOBODY */
+    bool insists;                    /* nobody else had it: those are asked now … */
+    uint64_t wakes;                  /* … unless the fetcher's have become more since */
     bool resized;                    /* `wanted.length` is what the present candidate says, … */
     uint64_t entry_length;           /* … and this is what the entry said */
     struct fetch_transfer *transfer; /* of a large value, once begun: survives a change of provider */
@@ -31,6 +36,7 @@ struct fetcher {
     size_t item_count;          /* taken from the store and not yet ended */
     size_t arriving_bytes;      /* of small values, on their way into the store */
     size_t tasks;               /* jobs and commit tasks under way */
+    uint64_t wakes;             /* how often a peer came that may have what is missing */
     struct env_timer timer;     /* when the store has something due again */
     struct failed_task *failed; /* to be noted in the store once it takes writes again */
     struct env_timer retry;
@@ -48,10 +54,11 @@ struct fetch_peer {
     struct endpoint_id id;
     struct transport_conn *conn; /* NULL: none now */
     bool opened;
-    bool at_met;            /* the next dial goes to peer.met alone */
-    bool useful;            /* this connection has brought something */
-    uint64_t dead_until_us; /* monotonic: not dialled before */
-    struct env_timer idle;  /* of an open connection; of a dialled one, after which what waits goes elsewhere */
+    bool at_met;               /* the next dial goes to peer.met alone */
+    bool useful;               /* this connection has brought something */
+    uint64_t dead_until_us;    /* monotonic: not dialled before */
+    uint64_t shunned_until_us; /* it stalled or lied: not asked before for what another may have */
+    struct env_timer idle;     /* of an open connection; of a dialled one, after which what waits goes elsewhere */
     struct fetch_items waiting;
     struct fetch_request *requests;
     size_t request_count;
@@ -73,7 +80,8 @@ struct fetch_request {
     uint64_t mark;              /* of them, when `progress` was armed */
     size_t unconsumed;          /* bytes that the peer may send again once the store has caught up */
     struct fetch_transfer *transfer;
-    bool over; /* nothing more is taken from the stream */
+    bool over;       /* nothing more is taken from the stream */
+    bool misbehaved; /* the peer: it stalled, or sent what is wrong */
 };
 
 void fetch_items_push(struct fetch_items *items, struct fetch_item *item);

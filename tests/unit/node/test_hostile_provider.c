@@ -208,6 +208,60 @@ LIES(silent, LIE_SILENT)
 LIES(trickle, LIE_TRICKLE)
 LIES(closes, LIE_CLOSE)
 
+/* Many entries of the raw peer, which lies about every value, and an honest store that has them all. */
+#define VALUES 100
+
+static void value_text(size_t i, char text[32], char key[32])
+{
+    (void)snprintf(text, 32, "value %zu", i);
+    (void)snprintf(key, 32, "key %zu", i);
+}
+
+static bool all_are_shown(void *arg)
+{
+    struct rig *rig = arg;
+    for (size_t i = 0; i < VALUES; i++) {
+        char text[32], key[32];
+        struct hkv_value got;
+        value_text(i, text, key);
+        if (hkv_get(rig->store[0], key, strlen(key), &got) != HKV_OK) return false;
+        assert_string_equal(got.data, text);
+        hkv_value_free(&got);
+    }
+    return true;
+}
+
+static void push_many(struct rig *rig, size_t count)
+{
+    struct buf values = {0};
+    for (size_t i = 0; i < count; i++) {
+        char text[32], key[32];
+        value_text(i, text, key);
+        struct record record = {.length_bytes = strlen(text) + 1, .stamp_us = raw_now_us()};
+        blake3_hash(slice_of(text, strlen(text) + 1), &record.hash);
+        raw_value(&values, &rig->signer, key, &record, false);
+    }
+    raw_push_values(&rig->raw, rig->store[0], &rig->signer, count, buf_slice(&values));
+    buf_fini(&values);
+}
+
+static void a_silent_provider_is_not_asked_for_one_value_after_the_other(void **state)
+{
+    struct rig *rig = *state;
+    rig->lie = LIE_SILENT;
+    rig->store[1] = node_open(&rig->dir[1], NAMESPACE_SECRET);
+    for (size_t i = 0; i < VALUES; i++) {
+        char text[32], key[32];
+        value_text(i, text, key);
+        assert_ok(hkv_put(rig->store[1], key + 4, strlen(key + 4), text, strlen(text) + 1, NULL, NULL));
+    }
+    push_many(rig, VALUES);
+    raw_until(&rig->raw, was_asked, rig, "the raw peer is asked for the values");
+    node_connect(rig->store[1], rig->store[0]);
+    raw_until(&rig->raw, all_are_shown, rig, "the values come from the honest store");
+    assert_true(rig->asked < VALUES);
+}
+
 /* An author's entry says another length than the value has; the hash is right. Who has the value also has it under a
  * key of its own. */
 static void length_in_the_entry_lies(void **state, size_t len, uint64_t claimed)
@@ -302,6 +356,7 @@ int main(void)
         TEST(large_silent),
         TEST(large_trickle),
         TEST(large_closes),
+        TEST(a_silent_provider_is_not_asked_for_one_value_after_the_other),
         TEST(an_entry_says_less_than_a_small_value_has),
         TEST(an_entry_says_less_than_a_large_value_has),
         TEST(an_entry_says_little_less_than_a_large_value_has),
