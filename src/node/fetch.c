@@ -733,6 +733,12 @@ static enum hkv_err take_apply(struct commit_task *task, struct kv *kv)
     return kv_wanted_take(kv, take->now_us, take->max, take->wanted, &take->count, &take->next_due_us);
 }
 
+/* More is taken when enough items have ended. */
+static bool is_full(const struct fetcher *fetcher)
+{
+    return fetcher->item_count >= FETCH_QUEUE_MAX;
+}
+
 static void take_items(struct fetcher *fetcher, const struct take_task *take)
 {
     for (size_t i = 0; i < take->count; i++) {
@@ -753,7 +759,7 @@ static void take_done(struct job *job)
     fetcher->asking = false;
     if (!fetcher->closing && take->err == HKV_OK) {
         take_items(fetcher, take);
-        if (take->next_due_us > 0) {
+        if (take->next_due_us > 0 && !is_full(fetcher)) {
             uint64_t wait_us = take->next_due_us > take->now_us ? take->next_due_us - take->now_us : 0;
             env_timer_set(env, &fetcher->timer, env_mono_us(env) + wait_us + 1000);
         }
@@ -779,7 +785,7 @@ static void take_complete(struct commit_task *task, enum hkv_err err)
 
 static void take_begin(struct fetcher *fetcher, const struct endpoint_id *waker)
 {
-    size_t room = FETCH_QUEUE_MAX - (fetcher->item_count < FETCH_QUEUE_MAX ? fetcher->item_count : FETCH_QUEUE_MAX);
+    size_t room = is_full(fetcher) ? 0 : FETCH_QUEUE_MAX - fetcher->item_count;
     struct take_task *take = fetcher->closing ? NULL : calloc(1, sizeof *take);
     if (take == NULL) return;
     take->wanted = calloc(room > 0 ? room : 1, sizeof *take->wanted);
@@ -805,7 +811,7 @@ void fetcher_kick(struct fetcher *fetcher)
         fetcher->again = true;
         return;
     }
-    take_begin(fetcher, NULL);
+    if (!is_full(fetcher)) take_begin(fetcher, NULL);
 }
 
 /* A session with the peer was at another address than this idle connection is. It may have moved; or two processes run

@@ -6,6 +6,7 @@
 
 #include "blobs/request.h"
 #include "crypto/blake3.h"
+#include "node/fetch_parts.h"
 #include "node/node.h"
 #include "unit/node/fixture_raw.h"
 
@@ -262,6 +263,28 @@ static void a_silent_provider_is_not_asked_for_one_value_after_the_other(void **
     assert_true(rig->asked < VALUES);
 }
 
+static void look(struct hkv_store *store, void *arg)
+{
+    const struct fetcher *fetcher = store->fetcher;
+    *(bool *)arg = fetcher->item_count >= FETCH_QUEUE_MAX && !fetcher->asking && fetcher->timer.due_us == 0;
+}
+
+static bool waits_for_room(void *arg)
+{
+    struct rig *rig = arg;
+    bool waits;
+    node_on_network(rig->store[0], look, &waits);
+    return waits;
+}
+
+static void a_full_queue_does_not_ask_the_store_for_more_until_it_has_room(void **state)
+{
+    struct rig *rig = *state;
+    rig->lie = LIE_SILENT;
+    push_many(rig, FETCH_QUEUE_MAX + 100);
+    raw_until(&rig->raw, waits_for_room, rig, "a full queue waits");
+}
+
 /* An author's entry says another length than the value has; the hash is right. Who has the value also has it under a
  * key of its own. */
 static void length_in_the_entry_lies(void **state, size_t len, uint64_t claimed)
@@ -357,6 +380,7 @@ int main(void)
         TEST(large_trickle),
         TEST(large_closes),
         TEST(a_silent_provider_is_not_asked_for_one_value_after_the_other),
+        TEST(a_full_queue_does_not_ask_the_store_for_more_until_it_has_room),
         TEST(an_entry_says_less_than_a_small_value_has),
         TEST(an_entry_says_less_than_a_large_value_has),
         TEST(an_entry_says_little_less_than_a_large_value_has),
