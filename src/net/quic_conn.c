@@ -345,6 +345,6 @@ void quic_conn_flush(struct quic_conn *c)
         quic_conn_end(c, now);
         return;
     }
-    quic_streams_settle(c);
+    if (!quic_socket_blocked(c)) quic_streams_settle(c);
     quic_conn_set_deadline(c, now);
 }

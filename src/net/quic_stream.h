@@ -77,7 +77,8 @@ void quic_stream_finished(struct quic_stream *s); /* all is acknowledged, the FI
 int quic_streams_open(struct quic_conn *c);
 
 /* Settles FINs that were sent alone: when ngtcp2 repeats one together with lost data it does not report it as
- * acknowledged apart. When nothing at all is in flight any more, it is. */
+ * acknowledged apart. When nothing at all is in flight any more, it is; unless the kernel takes nothing now, so that
+ * something lost may wait to be repeated. */
 void quic_streams_settle(struct quic_conn *c);
 
 /* Makes the callbacks that are due. */

@@ -1,5 +1,6 @@
 /* A connection over time: silence, key updates, a client that changes its address, peers that vanish. */
 #include "fixture_proxy.h"
+#include "net/endpoint_impl.h"
 
 struct through {
     struct rig rig;
@@ -291,6 +292,44 @@ static void restarted_peer_is_noticed_by_keep_alive(void **state)
     through_fini(&t);
 }
 
+/* Writes in a packet of its own, which goes nowhere or arrives. */
+static void write_packet(struct through *t, struct rig_stream *s, const char *text, bool arrives)
+{
+    uint16_t port = t->proxy.endpoint.sin_port;
+    uint64_t before = t->proxy.to_endpoint;
+    if (!arrives) t->proxy.endpoint.sin_port = 0;
+    if (text)
+        rig_write(s, text, strlen(text));
+    else
+        transport_stream_finish(s->stream);
+    rig_until(&t->rig, t->proxy.to_endpoint > before);
+    t->proxy.endpoint.sin_port = port;
+}
+
+/* A FIN sent alone is lost, everything else was acknowledged, and it cannot be repeated yet: the kernel takes nothing.
+ * Then nothing is in flight, and yet the peer does not have it. */
+static void fin_that_waits_to_be_repeated_is_not_acknowledged(void **state)
+{
+    (void)state;
+    struct through t;
+    rig_init(&t.rig);
+    through_connect(&t);
+    struct rig_stream *s = rig_stream(t.a), *other = rig_stream(t.a);
+    write_packet(&t, s, "abc", true);
+    write_packet(&t, s, NULL, false);
+    for (int i = 0; i < 4; i++) write_packet(&t, other, "x", true);
+    struct udp_socket *udp = &t.rig.nodes[0].ep->udp_v4;
+    udp->blocked = true;
+    rig_until(&t.rig, s->finished || (s->stream && transport_stream_queued(s->stream) == 0 &&
+                                      transport_stream_queued(other->stream) == 0));
+    run_for(&t.rig, 100);
+    assert_true(!s->finished || t.b->streams[0].fin);
+    udp->blocked = false;
+    rig_until(&t.rig, s->finished);
+    assert_true(t.b->streams[0].fin);
+    through_fini(&t);
+}
+
 static void bytes_are_counted_as_the_network_sees_them(void **state)
 {
     (void)state;
@@ -325,6 +364,7 @@ int main(void)
         cmocka_unit_test(both_known_addresses_of_a_peer_are_sprayed_and_one_wins),
         cmocka_unit_test(restarted_peer_is_noticed_at_the_next_packet),
         cmocka_unit_test(restarted_peer_is_noticed_by_keep_alive),
+        cmocka_unit_test(fin_that_waits_to_be_repeated_is_not_acknowledged),
         cmocka_unit_test(bytes_are_counted_as_the_network_sees_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
