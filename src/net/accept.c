@@ -40,8 +40,7 @@ static struct quic_conn *accept_find_reset(struct net_endpoint *ep, const struct
     return NULL;
 }
 
-/* A packet of a connection that we have forgotten, in this run or an earlier one: tell the peer, so that it dials anew.
- */
+/* A packet of a connection that we have forgotten, in this run or an earlier one: the peer is told, and dials anew. */
 static void accept_reset(struct net_endpoint *ep, struct udp_socket *udp, const struct udp_datagram *d,
                          const ngtcp2_version_cid *ids)
 {

@@ -1,5 +1,4 @@
-/* A list of ALPNs of its own, in the order of preference: what an endpoint accepts, what a dial offers. Network thread.
- */
+/* A list of ALPNs, copied, in the order of preference: what an endpoint accepts, what a dial offers. Network thread. */
 #ifndef HKV_NET_ALPN_LIST_H
 #define HKV_NET_ALPN_LIST_H
 

@@ -194,8 +194,7 @@ void quic_conn_remote(const struct quic_conn *c, net_addr *out)
     memcpy(out, path->remote.addr, path->remote.addrlen);
 }
 
-/* Whether a packet from there can be for this connection now. Until its handshake is done a connection has one address.
- */
+/* Whether a packet from there can be for this connection now. An accepted one has one address until it is open. */
 static bool quic_source_fits(const struct quic_conn *c, const struct udp_datagram *d)
 {
     if (c->server) return c->state == QUIC_OPEN || net_addr_equal(&d->remote, &c->remote);
@@ -210,9 +209,8 @@ static void quic_conn_late_packet(struct quic_conn *c)
     quic_conn_send(c, &c->close_local, &c->remote, c->close_packet, c->close_packet_len, c->close_packet_len);
 }
 
-/* ngtcp2 may have thrown away the packet that asked, after decrypting it: a repeated number, the wrong key phase. Then
- * it still points into what the stream has sent, and must be told to let go. Where it knows already this does nothing.
- */
+/* ngtcp2 may have thrown the packet away after decrypting it: a repeated number, the wrong key phase. Then it still
+ * points into what the stream has sent, and must be told to let go. Where it knows already, nothing happens. */
 static void quic_conn_report_stops(struct quic_conn *c)
 {
     for (size_t i = 0; i < c->stops.count && !c->close_wanted && !c->fatal; i++) {

@@ -2,7 +2,9 @@
  *
  *     dial / accept          handshake done            close, idle, error
  *   HANDSHAKE ───────────────▶ OPEN ─────────────────▶ LINGERING ──▶ freed
- *        └──────────────────────────────────────────────▲   owner was told; late packets still get our CONNECTION_CLOSE
+ *        └───────────────────────────────────────────────▲
+ *
+ * LINGERING: the owner was told; late packets still get our CONNECTION_CLOSE.
  *
  * A dialled connection finds its address among the candidates (quic_dial.h). An accepted one has real paths, and
  * follows its client when that moves (RFC 9000 section 9). */
@@ -40,13 +42,15 @@ struct quic_conn {
     const struct transport_conn_events *events; /* NULL: nobody listens */
     void *user;
 
-    net_addr candidates[NET_CANDIDATES_MAX]; /* dialled: where it may be */
+    /* Dialled: where it may be, what we offer; quic_dial.h. */
+    net_addr candidates[NET_CANDIDATES_MAX];
     size_t candidate_count;
-    struct alpn_list alpns; /* dialled: what we offer */
+    struct alpn_list alpns;
     uint64_t dial_ends_ns;
     bool struck;                      /* a candidate was struck off, others are left */
     struct quic_ending *first_strike; /* why the first one was; NULL: none */
-    net_addr remote;                  /* dialled: where it is, once known. Accepted: who sent the first packet */
+
+    net_addr remote; /* dialled: where it is, once known. Accepted: who sent the first packet */
     bool remote_known;
     bool handshake_packet_seen; /* the packet being read carried handshake data */
 

@@ -40,8 +40,7 @@ HKV_CHECK enum hkv_err endpoint_id_parse(struct slice text, struct endpoint_id *
 /* Appends the ticket's text (no NUL). Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err endpoint_ticket_encode(const struct endpoint_address *endpoint, struct buf *out);
 
-/* Reads a ticket into `out`, which needs endpoint_address_fini() after success only. Errors: HKV_E_TICKET, HKV_E_NOMEM.
- */
+/* Reads a ticket into `out`, which needs endpoint_address_fini() after success. Errors: HKV_E_TICKET, HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err endpoint_ticket_decode(struct slice text, struct endpoint_address *out);
 
 /* Appends the ticket's text (no NUL). Errors: HKV_E_INVALID (no endpoint in it), HKV_E_NOMEM. */

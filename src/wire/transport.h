@@ -26,7 +26,7 @@ struct transport_stream;
 struct transport_stream_events {
     /* Bytes arrived in order. `fin`: nothing follows (then `bytes` may be empty). Borrowed for the call. */
     void (*data)(struct transport_stream *stream, struct slice bytes, bool fin);
-    /* The queue of unsent bytes fell to TRANSPORT_WRITABLE_BYTES or below. */
+    /* Bytes were acknowledged, and TRANSPORT_WRITABLE_BYTES or fewer are left that are not. */
     void (*writable)(struct transport_stream *stream);
     /* The peer has acknowledged everything written, our FIN included. */
     void (*finished)(struct transport_stream *stream);
@@ -53,8 +53,7 @@ struct transport_conn_events {
 struct transport_owner {
     /* A peer proved its id during an incoming handshake: may it come in? (trusted ids) */
     bool (*admit)(void *user, const struct endpoint_id *peer);
-    /* A connection was accepted and is open: set its events and user (transport_conn_set). False closes it with code 0.
-     */
+    /* A connection was accepted and is open: set its events and user (transport_conn_set). False: close with code 0. */
     bool (*accepted)(void *user, struct transport_conn *conn, struct slice alpn);
     void *user;
 };
@@ -152,8 +151,7 @@ static inline void transport_conn_path(struct transport_conn *conn, struct trans
     conn->transport->ops->conn_path(conn, out);
 }
 
-/* Closes with an application code after what was acknowledged so far; unsent stream data is dropped. `closed` follows.
- */
+/* Closes with an application code after what was acknowledged so far; unsent stream data is dropped, `closed` comes. */
 static inline void transport_conn_close(struct transport_conn *conn, uint64_t code, const char *reason)
 {
     conn->transport->ops->conn_close(conn, code, reason);
