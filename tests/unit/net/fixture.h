@@ -96,6 +96,7 @@ struct rig {
     bool expired;
     struct net_limits limits; /* for the next rig_open() */
     bool ipv6;
+    bool both;     /* the next rig_open() uses both families */
     bool wildcard; /* the next rig_open() binds to all addresses */
     struct rig_node nodes[3];
 };

@@ -9,10 +9,10 @@ static void on_slot(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
     *out = uv_buf_init(p->slot, sizeof p->slot);
 }
 
-static void send_bytes(uv_udp_t *from, char *bytes, size_t len, const struct sockaddr_in *to)
+static void send_bytes(uv_udp_t *from, char *bytes, size_t len, const void *to)
 {
     uv_buf_t part = uv_buf_init(bytes, (unsigned)len);
-    (void)uv_udp_try_send(from, &part, 1, (const struct sockaddr *)to); /* a full queue is a loss, as in a network */
+    (void)uv_udp_try_send(from, &part, 1, to); /* a full queue is a loss, as in a network */
 }
 
 static bool happens(struct rig_proxy *p, unsigned per_mille)
@@ -22,7 +22,7 @@ static bool happens(struct rig_proxy *p, unsigned per_mille)
 
 /* Passes a datagram on, with the faults that were asked for. */
 static void forward(struct rig_proxy *p, struct rig_held *held, uv_udp_t *from, const uv_buf_t *bytes, ssize_t len,
-                    const struct sockaddr_in *to)
+                    const void *to)
 {
     if (happens(p, p->lose)) return;
     if (held->len == 0 && (size_t)len <= sizeof held->bytes && happens(p, p->reorder)) {
@@ -45,6 +45,10 @@ static void on_front(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const
     p->to_endpoint++;
     p->bytes_to_endpoint += (uint64_t)len;
     p->bytes_forth[p->active] += (uint64_t)len;
+    if (p->by_ipv6) {
+        forward(p, &p->held[0], &p->back6, bytes, len, &p->endpoint6);
+        return;
+    }
     forward(p, &p->held[0], &p->back[p->active], bytes, len, &p->endpoint);
     if (p->twice) send_bytes(&p->back[1 - p->active], bytes->base, (size_t)len, &p->endpoint);
 }
@@ -53,7 +57,7 @@ static void on_back(uv_udp_t *handle, ssize_t len, const uv_buf_t *bytes, const 
 {
     struct rig_proxy *p = handle->data;
     (void)flags;
-    size_t by = (size_t)(handle - p->back);
+    size_t by = handle == &p->back6 ? 3 : (size_t)(handle - p->back);
     if (len > 0) p->bytes_back[by] += (uint64_t)len;
     if (len <= 0 || !from || p->drop || p->drop_back || p->victim[by]) return;
     p->to_dialler[by]++;
@@ -79,12 +83,22 @@ void rig_proxy_open(struct rig_proxy *p, struct rig_node *endpoint)
                                        .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     open_socket(p, &p->front, on_front);
     for (int i = 0; i < 3; i++) open_socket(p, &p->back[i], on_back);
+    uint16_t port6 = net_endpoint_port(endpoint->ep, true);
+    if (port6 == 0) return;
+    struct sockaddr_in6 any = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    p->endpoint6 = any;
+    p->endpoint6.sin6_port = htons(port6);
+    assert_int_equal(uv_udp_init(&p->rig->loop, &p->back6), 0);
+    p->back6.data = p;
+    assert_int_equal(uv_udp_bind(&p->back6, (const struct sockaddr *)&any, 0), 0);
+    assert_int_equal(uv_udp_recv_start(&p->back6, on_slot, on_back), 0);
 }
 
 void rig_proxy_close(struct rig_proxy *p)
 {
     uv_close((uv_handle_t *)&p->front, NULL);
     for (int i = 0; i < 3; i++) uv_close((uv_handle_t *)&p->back[i], NULL);
+    if (p->endpoint6.sin6_port) uv_close((uv_handle_t *)&p->back6, NULL);
     uv_run(&p->rig->loop, UV_RUN_NOWAIT);
 }
 

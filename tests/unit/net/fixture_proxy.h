@@ -23,13 +23,16 @@ struct rig_proxy {
     bool twice;       /* every datagram to the endpoint is sent from back[0] and back[1] */
     bool drop;        /* nothing passes any more */
     bool drop_back;   /* what comes back does not pass */
-    bool victim[3];   /* a back that the endpoint only believes to talk to the dialler by: nothing comes back by it */
+    bool victim[4];   /* a back that the endpoint only believes to talk to the dialler by: nothing comes back by it */
+    uv_udp_t back6;   /* talks to the endpoint's IPv6 address, when it has one */
+    bool by_ipv6;     /* everything goes to the endpoint by it */
     struct sockaddr_in dialler;
     struct sockaddr_in endpoint;
+    struct sockaddr_in6 endpoint6;
     uint64_t to_endpoint;
-    uint64_t to_dialler[3];
+    uint64_t to_dialler[4];  /* the last: by IPv6 */
     uint64_t bytes_forth[3]; /* by each of the backs */
-    uint64_t bytes_back[3];
+    uint64_t bytes_back[4];
     uint64_t bytes_to_endpoint;
     uint64_t bytes_to_dialler;
     char slot[65536]; /* what came last */

@@ -180,6 +180,23 @@ static void client_may_change_its_address_in_the_middle_of_a_stream(void **state
     through_fini(&t);
 }
 
+static void client_may_change_to_the_other_address_family(void **state)
+{
+    (void)state;
+    struct through t;
+    struct transport_path_info path;
+    rig_init(&t.rig);
+    t.rig.both = true;
+    through_connect(&t);
+    exchange(&t, 100000);
+    t.proxy.by_ipv6 = true;
+    exchange(&t, 1 << 20);
+    transport_conn_path(t.b->conn, &path);
+    assert_true(path.remote.is_ipv6);
+    assert_true(t.proxy.to_dialler[3] > 100);
+    through_fini(&t);
+}
+
 /* Somebody on the way sends packets of the client on from an address of its choice: nobody there may be flooded, and
  * the client keeps its connection. */
 static void packets_from_an_address_that_is_not_the_clients_do_not_draw_the_stream(void **state)
@@ -359,6 +376,7 @@ int main(void)
         cmocka_unit_test(keys_that_are_only_ready_are_no_update),
         cmocka_unit_test(client_may_change_its_address),
         cmocka_unit_test(client_may_change_its_address_in_the_middle_of_a_stream),
+        cmocka_unit_test(client_may_change_to_the_other_address_family),
         cmocka_unit_test(packets_from_an_address_that_is_not_the_clients_do_not_draw_the_stream),
         cmocka_unit_test(copies_of_the_first_packets_make_one_connection),
         cmocka_unit_test(both_known_addresses_of_a_peer_are_sprayed_and_one_wins),
