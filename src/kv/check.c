@@ -10,8 +10,7 @@
 
 #define PLACE_BYTES (1 + 8 + 8 + 8 + 1) /* phase, passes, begun, epoch, every signature; the position follows */
 
-/* ------------------------------------------------------------------------------------------------------ what is found
- */
+/* ---------------------------------------------------------------------------------------------------- what is found */
 
 static void HKV_PRINTF(3, 4) note(struct kv_check *c, enum kv_check_kind kind, const char *format, ...)
 {
@@ -58,8 +57,7 @@ static enum hkv_err bad_entry(struct kv_check *c, struct slice id, const char *w
     return buf_append_slice(&c->entries, id);
 }
 
-/* --------------------------------------------------------------------------------------------------------------- runs
- */
+/* ------------------------------------------------------------------------------------------------------------- runs */
 
 struct run_walk {
     struct span_sum sum;
@@ -138,7 +136,7 @@ static enum hkv_err check_entry(struct kv_check *c, struct db *db, sqlite3_stmt 
     if (entries_read(db, s, &row) != HKV_OK)
         return walk->verify_all ? bad_entry(c, buf_slice(&walk->id), "a column has a wrong length") : HKV_OK;
     entries_fingerprint(&c->namespace, &row, &print);
-    fingerprint_xor(&walk->sum.xor, &print);
+    fingerprint_xor(&walk->sum.xored, &print);
     bool sampled = (print.bytes[0] + c->report.passes) % KV_CHECK_SIGNATURES == 0;
     if (walk->verify_all || sampled || c->every_signature) TRY(verify(c, &row, &bad));
     if (bad) return bad_entry(c, buf_slice(&walk->id), "its signatures are not valid");
@@ -164,7 +162,7 @@ static enum hkv_err run_at(struct db *db, struct slice at, struct buf *first, st
     enum hkv_err err = buf_assign(first, db_column_slice(s, 0));
     stored->count = db_column_u64(s, 1);
     *sound = print.len == ID_BYTES;
-    if (*sound) memcpy(stored->xor.bytes, print.data, ID_BYTES);
+    if (*sound) memcpy(stored->xored.bytes, print.data, ID_BYTES);
     sqlite3_reset(s);
     return err;
 }
@@ -205,9 +203,7 @@ static enum hkv_err walk_run(struct kv_check *c, struct db *db, struct slice fro
     return err;
 }
 
-/* A run's sums are wrong: either one of its entries is not what was stored, which its signatures tell, or the run's
- * row.
- */
+/* A run's sums are wrong: either one of its entries is not what was stored, which its signatures tell, or its row. */
 static enum hkv_err check_wrong_run(struct kv_check *c, struct db *db, struct slice first, struct slice next)
 {
     struct run_walk walk = {.verify_all = true};
@@ -232,7 +228,8 @@ static enum hkv_err check_run_between(struct kv_check *c, struct db *db, struct 
     struct slice to = more ? buf_slice(next) : (struct slice){0};
     TRY(walk_run(c, db, buf_slice(first), to, &walk, rest));
     bool too_long = rest->len > 0;
-    bool same = sound && !too_long && walk.sum.count == stored.count && fingerprint_equal(&walk.sum.xor, &stored.xor);
+    bool same =
+        sound && !too_long && walk.sum.count == stored.count && fingerprint_equal(&walk.sum.xored, &stored.xored);
     if (!c->inside) c->report.kinds[KV_CHECK_SPAN].checked++;
     if (c->inside || !same) TRY(check_wrong_run(c, db, buf_slice(first), to));
     c->inside = too_long;
@@ -265,8 +262,7 @@ static enum hkv_err step_runs(struct kv_check *c, struct db *db, bool *end)
     return err;
 }
 
-/* --------------------------------------------------------------------------------------------------------------- keys
- */
+/* ------------------------------------------------------------------------------------------------------------- keys */
 
 static enum hkv_err check_key(struct kv_check *c, struct db *db)
 {
@@ -301,8 +297,7 @@ static enum hkv_err step_keys(struct kv_check *c, struct db *db, bool *end)
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- values
- */
+/* ----------------------------------------------------------------------------------------------------------- values */
 
 static uint64_t place_number(const struct kv_check *c)
 {
@@ -466,8 +461,7 @@ static enum hkv_err step_values(struct kv_check *c, struct db *db, bool *end)
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------ references, counters
- */
+/* --------------------------------------------------------------------------------------------- references, counters */
 
 static bool refs_are_right(const struct kv_check *c, uint64_t low, sqlite3_stmt *s)
 {
@@ -523,8 +517,7 @@ static enum hkv_err step_counters(struct kv_check *c, struct db *db, bool *end)
     return HKV_OK;
 }
 
-/* --------------------------------------------------------------------------------------------------------------- steps
- */
+/* ------------------------------------------------------------------------------------------------------------ steps */
 
 static enum hkv_err step_in_snapshot(struct kv_check *c, struct db *db, bool *end)
 {
@@ -653,8 +646,7 @@ unsigned kv_check_permille(const struct kv_check *c)
     return from + (to - from) * share / 256;
 }
 
-/* --------------------------------------------------------------------------------------------------- the place is kept
- */
+/* ------------------------------------------------------------------------------------------------ the place is kept */
 
 enum hkv_err kv_check_save(struct kv_check *c)
 {

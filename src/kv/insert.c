@@ -194,8 +194,7 @@ static enum hkv_err remove_children(struct kv_op *op, struct slice id, const str
     return err;
 }
 
-/* -------------------------------------------------------------------------------------------------- storing an entry
- */
+/* ------------------------------------------------------------------------------------------------- storing an entry */
 
 /* Native keys are no prefixes of each other: below or above one, only a foreign key can lie. */
 static bool may_have_children(const struct kv *kv, enum kv_key_class class)

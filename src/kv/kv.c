@@ -15,8 +15,7 @@
 /* A restart may find times of rows as far ahead of what it starts from, when the wall clock was set back meanwhile. */
 #define STEADY_SAVE_US ((uint64_t)60000000)
 
-/* ------------------------------------------------------------------------------------------------------------ counters
- */
+/* --------------------------------------------------------------------------------------------------------- counters */
 
 #define COUNTER_WORDS (sizeof(struct kv_counters) / sizeof(uint64_t))
 
@@ -64,8 +63,7 @@ void kv_counts_publish(struct kv *kv)
         .newest_stamp_us = c->newest_own_us,
         .wal_overruns = kv->wal_overruns,
         .wal_bytes = (uint64_t)kv->wal_pages * DB_LOG_FRAME_BYTES,
-        .fingerprint = sum.xor
-        ,
+        .fingerprint = sum.xored,
     };
     counts.disk_bytes = kv->db_bytes + counts.wal_bytes + c->file_bytes;
     fingerprint_xor(&counts.fingerprint, (const struct fingerprint *)&hash_empty);
@@ -95,7 +93,7 @@ void kv_fingerprint(struct kv *kv, uint64_t *count, struct fingerprint *out)
     struct span_sum sum;
     spans_total(kv->spans, &sum);
     *count = sum.count;
-    *out = sum.xor ;
+    *out = sum.xored;
     fingerprint_xor(out, (const struct fingerprint *)&hash_empty);
 }
 
@@ -114,8 +112,7 @@ static void start_steady(struct kv *kv)
     kv->steady_us = kv->steady_base_us;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- open,
- * close */
+/* ------------------------------------------------------------------------------------------------------ open, close */
 
 static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages)
 {
@@ -420,8 +417,7 @@ void kv_close(struct kv *kv)
     free(kv);
 }
 
-/* ---------------------------------------------------------------------------------------------------------
- * transactions */
+/* ----------------------------------------------------------------------------------------------------- transactions */
 
 static enum hkv_err run(struct kv *kv, enum sql_id sql)
 {
@@ -581,8 +577,7 @@ void kv_set_author(struct kv *kv, const struct author_id *author)
     kv_counts_publish(kv);
 }
 
-/* ----------------------------------------------------------------------------------------------------------
- * maintenance */
+/* ------------------------------------------------------------------------------------------------------ maintenance */
 
 struct freed {
     uint64_t id;

@@ -8,7 +8,7 @@
  *   - Functions whose comment says "replica" change things: only the replica thread calls them, between kv_begin() and
  *     kv_commit(), except where said. They see their own uncommitted changes.
  *   - Functions whose comment says "any" read a committed snapshot on a pooled connection and may be called from any
- * thread; each ends its read transaction before it returns. They never wait for the writer.
+ *     thread; each ends its read transaction before it returns. They never wait for the writer.
  *   - In-memory trees (spans, counts) belong to the replica thread and keep an undo list for kv_rollback().
  *
  * Errors of all functions: HKV_E_NOMEM, HKV_E_DISK, HKV_E_DISK_FULL, HKV_E_CORRUPT. After an SQL error of the kind that
@@ -43,8 +43,7 @@
 struct kv;
 struct files;
 
-/* ------------------------------------------------------------------------------------------------ open, transactions
- */
+/* ----------------------------------------------------------------------------------------------- open, transactions */
 
 struct kv_config {
     const char *data_dir; /* holds docs/store.db and blobs/ ; exists */
@@ -87,9 +86,8 @@ HKV_CHECK enum hkv_err kv_savepoint_release(struct kv *kv);
 void kv_savepoint_rollback(struct kv *kv);
 
 /* A transaction, or a part of one, failed with this thread's sentence: when it was for the disk, the store counts as
- * not writable until a write succeeds, and kv_maintain() tries one every second. kv_commit() notes its own failures.
- * replica
- */
+ * not writable until a write succeeds, and kv_maintain() tries one every second. kv_commit() notes its own failures
+ * itself. replica */
 void kv_write_failed(struct kv *kv, enum hkv_err err);
 
 /* Whether writes are taken now, as far as is known: the disk took the last one, and the disk budget has room for new
@@ -195,8 +193,7 @@ HKV_CHECK enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *has
  * thread alone between the write that stored it and the end of that transaction. */
 void kv_file_free(struct kv_file *file);
 
-/* ------------------------------------------------------------------------------------------------ remote entries,
- * values */
+/* ------------------------------------------------------------------------------------------- remote entries, values */
 
 /* The entries as reconciliation sees them (docs/replica.h). `now_us` for the future rule is read once a transaction.
  * replica */
@@ -352,8 +349,7 @@ HKV_CHECK enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_
 
 /* Shown keys of one class in byte order: those beginning with `prefix` (a user-key or record-name prefix), after
  * `after` (a key; empty: from the start). Calls `visit` until it returns false; values longer than `value_max` are not
- * loaded. One snapshot, on a connection that is taken meanwhile: `visit` must
- * not call back into kv. any */
+ * loaded. One snapshot, on a connection that is taken meanwhile: `visit` must not call back into kv. any */
 HKV_CHECK enum hkv_err kv_list(struct kv *kv, enum kv_key_class class, struct slice prefix, struct slice after,
                                enum kv_want want, uint64_t value_max, bool (*visit)(void *arg, struct kv_item *item),
                                void *arg);
@@ -447,8 +443,7 @@ struct kv_changes_page {
 HKV_CHECK enum hkv_err kv_changes_read(struct kv *kv, const struct kv_changes_query *query,
                                        struct kv_changes_page *out);
 
-/* ------------------------------------------------------------------------------------------------ counts, peers, meta
- */
+/* ---------------------------------------------------------------------------------------------- counts, peers, meta */
 
 struct kv_counts {
     uint64_t entries;
@@ -493,8 +488,7 @@ HKV_CHECK enum hkv_err kv_meta_set(struct kv *kv, const char *name, struct slice
 HKV_CHECK enum hkv_err kv_has_user_keys(struct kv *kv, bool *out);
 
 /* Empties the store for another namespace: entries, keys, values, changes (new epoch), refused; keeps
- * identity-independent meta and peers. Its own transaction; value files go afterwards. replica, outside a transaction
- */
+ * identity-independent meta and peers. Its own transaction; value files go afterwards. replica, outside of one */
 HKV_CHECK enum hkv_err kv_reset(struct kv *kv, const struct namespace_id *namespace);
 
 /* Our author changed. replica */

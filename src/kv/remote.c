@@ -47,7 +47,7 @@ static enum hkv_err replica_summarize(struct docs_replica *r, struct docs_piece 
     struct slice from, to;
     struct span_sum sum = {0};
     if (piece_within(kv, piece, &from, &to)) TRY(spans_sum(kv->spans, from, to, &sum));
-    *out = (struct docs_summary){.count = sum.count, .xored = sum.xor };
+    *out = (struct docs_summary){.count = sum.count, .xored = sum.xored};
     return HKV_OK;
 }
 
@@ -109,8 +109,7 @@ static enum hkv_err replica_has_content(struct docs_replica *r, const struct has
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------ the insert
- * rule */
+/* -------------------------------------------------------------------------------------------------- the insert rule */
 
 /* Looks for a stored entry of the author at a proper prefix of the key that is not older (wire/docs.md 3.3, 8.3). */
 static enum hkv_err find_dominating(struct kv *kv, const struct entry *e, struct entry_row *parent, size_t *key_len,
@@ -321,8 +320,7 @@ void kv_docs_init(struct kv *kv)
     kv->docs.ops = &replica_ops;
 }
 
-/* --------------------------------------------------------------------------------------------- entries that came too
- * early */
+/* -------------------------------------------------------------------------------------- entries that came too early */
 
 /* Reads the refused entry that is due first; its bytes go to `encoded` (none: the row is damaged), its id to kv->id. */
 static enum hkv_err first_refused(struct kv *kv, struct buf *encoded, struct docs_origin *origin, uint64_t *due_us,

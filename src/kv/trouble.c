@@ -3,8 +3,7 @@
  *   a write fails ──▶ trouble: kv_writable() says why ──kv_maintain() writes a probe──▶ over
  *
  * Reads have no part in this: they work as long as the disk gives them bytes. A store that nobody writes to would never
- * learn that there is room again, hence the probe: a file of PROBE_BYTES and
- * then a transaction. */
+ * learn that there is room again, hence the probe: a file of PROBE_BYTES and then a transaction. */
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -109,8 +108,7 @@ bool kv_writable(struct kv *kv, struct error_text *why)
     return good && kv_budget_has_room(kv, why);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- probing
- */
+/* ---------------------------------------------------------------------------------------------------------- probing */
 
 static enum hkv_err probe_bytes(struct files_handle *handle, const struct files_ops *ops)
 {

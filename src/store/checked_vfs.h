@@ -30,8 +30,8 @@
 
 struct checked_vfs;
 
-/* Registers a VFS over one that is registered as `under`, which must outlive it. Errors: HKV_E_NOMEM, HKV_E_INTERNAL.
- */
+/* Registers a VFS over one that is registered as `under`, which must outlive it. Errors: HKV_E_NOMEM,
+ * HKV_E_INTERNAL. */
 HKV_CHECK enum hkv_err checked_vfs_new(const char *under, struct checked_vfs **out);
 
 /* Every connection is closed before. NULL is fine. */

@@ -109,8 +109,7 @@ HKV_CHECK enum hkv_err memdisk_length(struct memdisk *d, const char *path, uint6
 uint64_t memdisk_used_bytes(struct memdisk *d);
 uint64_t memdisk_changes(struct memdisk *d);
 
-/* Operations of a kind since the faults were set, failed ones included; reads count only while a fault may meet them.
- */
+/* Operations of a kind since the faults were set, failed ones too; reads count only while a fault may meet them. */
 uint64_t memdisk_operations(struct memdisk *d, enum memdisk_operation operation);
 
 /* Hash over the names and bytes that programs see. Errors: HKV_E_NOMEM. */

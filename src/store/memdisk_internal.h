@@ -59,8 +59,7 @@ bool content_flip(struct disk_content *c, uint64_t bit);
 /* Does the change, or with `fate` as much of it as chance has it. False: no memory. */
 HKV_CHECK bool change_apply(const struct disk_change *change, struct disk_content *to, struct disk_fate *fate);
 
-/* --------------------------------------------------------------------------------------------- files and their names
- */
+/* -------------------------------------------------------------------------------------------- files and their names */
 
 struct disk_shm; /* memdisk_vfs.c */
 struct disk_sqlite_file;

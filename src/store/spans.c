@@ -42,13 +42,13 @@ struct spans {
 static void sum_add(struct span_sum *into, const struct span_sum *other)
 {
     into->count += other->count;
-    fingerprint_xor(&into->xor, &other->xor);
+    fingerprint_xor(&into->xored, &other->xored);
 }
 
 static void sum_subtract(struct span_sum *from, const struct span_sum *other)
 {
     from->count -= other->count;
-    fingerprint_xor(&from->xor, &other->xor);
+    fingerprint_xor(&from->xored, &other->xored);
 }
 
 static struct slice run_first(const struct run *r)
@@ -56,8 +56,7 @@ static struct slice run_first(const struct run *r)
     return slice_of(r->first, r->first_len);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the treap
- */
+/* -------------------------------------------------------------------------------------------------------- the treap */
 
 static void run_update(struct run *r)
 {
@@ -216,8 +215,7 @@ static struct run *run_new(struct spans *s, struct slice first, const struct spa
     return r;
 }
 
-/* -------------------------------------------------------------------------------------------------------- undo, rows
- */
+/* ------------------------------------------------------------------------------------------------------- undo, rows */
 
 /* Room for `undos` more records and as many touched runs, so that a change that has begun cannot fail. */
 static enum hkv_err room_for(struct spans *s, size_t undos)
@@ -296,7 +294,7 @@ static enum hkv_err row_put(struct spans *s, const struct run *r)
     TRY(db_statement(s->db, SQL_SPAN_PUT, &q));
     db_bind_slice(q, 1, run_first(r));
     db_bind_u64(q, 2, r->own.count);
-    db_bind_id(q, 3, r->own.xor.bytes);
+    db_bind_id(q, 3, r->own.xored.bytes);
     return db_run(s->db, q);
 }
 
@@ -317,7 +315,7 @@ static bool row_agrees(const struct spans *s, sqlite3_stmt *q)
     struct slice print = db_column_slice(q, 2);
     const struct run *r = tree_find(s, first, NULL);
     return slice_equal(run_first(r), first) && r->own.count == db_column_u64(q, 1) &&
-           slice_equal(slice_of(r->own.xor.bytes, ID_BYTES), print);
+           slice_equal(slice_of(r->own.xored.bytes, ID_BYTES), print);
 }
 
 enum hkv_err spans_agree(struct spans *s, bool *agree)
@@ -353,8 +351,7 @@ void spans_rolled_back(struct spans *s)
     spans_committed(s);
 }
 
-/* -------------------------------------------------------------------------------------------------- open, close, sums
- */
+/* ------------------------------------------------------------------------------------------------ open, close, sums */
 
 static void tree_free(struct run *t)
 {
@@ -382,7 +379,7 @@ static enum hkv_err load_rows(struct spans *s)
         TRY(db_row(s->db, q, &found));
         if (!found) return HKV_OK;
         struct span_sum own = {.count = db_column_u64(q, 1)};
-        enum hkv_err err = db_column_id(s->db, q, 2, own.xor.bytes);
+        enum hkv_err err = db_column_id(s->db, q, 2, own.xored.bytes);
         struct run *r = err == HKV_OK ? run_new(s, db_column_slice(q, 0), &own) : NULL;
         if (!r) {
             sqlite3_reset(q);
@@ -461,7 +458,7 @@ static enum hkv_err walk(struct spans *s, struct slice from, struct slice to, ui
             if (next) err = entries_id(next, &row.author, row.key);
             break;
         }
-        fingerprint_xor(&sum->xor, &print);
+        fingerprint_xor(&sum->xored, &print);
         sum->count++;
         if (last && sum->count == max) err = entries_id(last, &row.author, row.key);
     }
@@ -529,8 +526,7 @@ enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t n, struct
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ changes
- */
+/* ---------------------------------------------------------------------------------------------------------- changes */
 
 /* A first id for the run that begins with `right`: its shortest beginning that lies behind `left`. */
 static struct slice separator(struct slice left, struct slice right)
@@ -550,7 +546,7 @@ static enum hkv_err cut(struct spans *s, struct run *r, struct slice first, cons
         free(added);
         return err;
     }
-    struct span_sum minus = {.count = 0 - tail->count, .xor = tail->xor };
+    struct span_sum minus = {.count = 0 - tail->count, .xored = tail->xored};
     change_run(s, r, &minus);
     record(s, UNDO_LINK, added, NULL);
     tree_link(s, added);
@@ -575,7 +571,7 @@ static enum hkv_err cut_long(struct spans *s, struct run *r, struct slice id, co
 {
     struct buf left = {0};
     struct buf right = {0};
-    struct span_sum tail = {.count = 1, .xor = *print};
+    struct span_sum tail = {.count = 1, .xored = *print};
     bool last;
     enum hkv_err err = is_last(s, r, id, &left, &last);
     if (err == HKV_OK && last) {
@@ -618,7 +614,7 @@ enum hkv_err spans_change(struct spans *s, struct slice id, int count, const str
 {
     TRY(room_for(s, 1));
     struct run *r = tree_find(s, id, NULL);
-    struct span_sum delta = {.count = (uint64_t)(int64_t)count, .xor = *change};
+    struct span_sum delta = {.count = (uint64_t)(int64_t)count, .xored = *change};
     assert(count >= 0 || r->own.count > 0);
     change_run(s, r, &delta);
     if (r->own.count > SPAN_RUN_MAX) return cut_long(s, r, id, change);
@@ -626,8 +622,7 @@ enum hkv_err spans_change(struct spans *s, struct slice id, int count, const str
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ rebuild
- */
+/* ---------------------------------------------------------------------------------------------------------- rebuild */
 
 /* The run that is being filled, and the last id that it got. */
 struct filling {
@@ -647,7 +642,7 @@ static enum hkv_err rebuild_add(struct spans *s, struct filling *f, struct slice
         if (!f->run) return error_set(HKV_E_NOMEM, "rebuilding the fingerprint tree");
     }
     f->run->own.count++;
-    fingerprint_xor(&f->run->own.xor, print);
+    fingerprint_xor(&f->run->own.xored, print);
     return buf_assign(&f->last, id);
 }
 

@@ -37,7 +37,7 @@ struct spans;
 
 struct span_sum {
     uint64_t count;
-    struct fingerprint xor ;
+    struct fingerprint xored;
 };
 
 /* Reads the runs. `db` stays the caller's and open. */
@@ -48,8 +48,7 @@ void spans_free(struct spans *s);
  * table `span` is damaged: it reads every entry once. */
 HKV_CHECK enum hkv_err spans_rebuild(struct db *db, const struct namespace_id *namespace, struct spans **out);
 
-/* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the table `entry`.
- */
+/* An entry was added (+1), replaced (0; `change` is the xor of both fingerprints) or removed (-1) in the tables. */
 HKV_CHECK enum hkv_err spans_change(struct spans *s, struct slice id, int count, const struct fingerprint *change);
 
 /* Sums of from <= id < to; an empty `to` is the end. */

@@ -91,8 +91,7 @@ HKV_CHECK enum hkv_err values_set_refs(struct db *db, uint64_t id, int64_t refs,
 /* Writes anew what the row tells about its content: length, kind, skip, expires_us. */
 HKV_CHECK enum hkv_err values_set_label(struct db *db, const struct value_row *row);
 
-/* A present row becomes a bad one, wanted from `next_try_us` on (0: never); a bad row becomes the present one it was.
- */
+/* A present row becomes a bad one, wanted from `next_try_us` on (0: never); a bad row the present one it was. */
 HKV_CHECK enum hkv_err values_set_bad(struct db *db, uint64_t id, uint64_t next_try_us, uint64_t since_us);
 HKV_CHECK enum hkv_err values_set_good(struct db *db, uint64_t id);
 

@@ -167,7 +167,7 @@ static void change(struct world *w)
 static void sum_items(const struct world *w, size_t from, size_t to, struct span_sum *out)
 {
     *out = (struct span_sum){.count = to - from};
-    for (size_t i = from; i < to; i++) fingerprint_xor(&out->xor, &w->items[i].print);
+    for (size_t i = from; i < to; i++) fingerprint_xor(&out->xored, &w->items[i].print);
 }
 
 static void check(struct world *w)
@@ -177,7 +177,7 @@ static void check(struct world *w)
     spans_total(w->spans, &got);
     sum_items(w, 0, w->count, &expected);
     assert_int_equal(got.count, expected.count);
-    assert_memory_equal(&got.xor, &expected.xor, sizeof got.xor);
+    assert_memory_equal(&got.xored, &expected.xored, sizeof got.xored);
     for (int i = 0; i < 20; i++) {
         struct item a, b;
         random_item(w, &a);
@@ -196,7 +196,7 @@ static void check(struct world *w)
         sum_items(w, from, to, &expected);
         if (got.count != expected.count)
             fail_msg("%ju entries, should be %ju", (uintmax_t)got.count, (uintmax_t)expected.count);
-        assert_memory_equal(&got.xor, &expected.xor, sizeof got.xor);
+        assert_memory_equal(&got.xored, &expected.xored, sizeof got.xored);
         size_t rank = random_below(&w->r, w->count + 2);
         buf_clear(&id);
         enum hkv_err err = spans_select(w->spans, id_of(&a), rank, &id);

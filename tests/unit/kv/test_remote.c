@@ -287,8 +287,7 @@ static void refused_entries_are_listed_by_author_and_peer(void **state)
     assert_memory_equal(&lines.items[1].author, &y.author, sizeof y.author);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ pieces
- */
+/* ----------------------------------------------------------------------------------------------------------- pieces */
 
 struct collected {
     struct buf ids[1000];
