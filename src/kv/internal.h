@@ -11,6 +11,7 @@
  *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
  *   derive.c    what must follow from the entries            check.c     re-reads what is stored
  *   rebuild.c   makes it so again                           problems.c  whose the values are that are not whole
+ *   upkeep.c    the log, unused values, orphans
  *
  * Everything in memory that a transaction changes can be taken back: counters are copied, spans and parties have undo
  * lists, changes and files of the transaction are lists that are cut. */
@@ -439,6 +440,17 @@ void kv_files_undo(struct kv *kv, size_t stored_mark, size_t doomed_mark);
 void kv_files_committed(struct kv *kv);
 HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
 
+/* --------------------------------------------------------------------------------------------------------- upkeep.c */
+
+/* Writes the log anew when it is suspect: a checkpoint that failed may have failed to sync it. Commits that are synced
+ * one by one need no more than that SQLite writes a failed one's frames anew, as long as the store stays open; commits
+ * that are not rest on this sync alone. Replica, outside a transaction. */
+HKV_CHECK enum hkv_err kv_log_mend(struct kv *kv);
+
+/* Before a file goes: the commit since which no row refers to it is durable. Where commits are not synced one by one, a
+ * power cut could else bring the row back without its file. Replica, outside a transaction. */
+HKV_CHECK enum hkv_err kv_log_settle(struct kv *kv);
+
 /* ----------------------------------------------------------------------------------------------------------- others */
 
 HKV_CHECK enum hkv_err kv_ages_load(struct kv *kv);
@@ -490,10 +502,6 @@ void kv_suspects_init(struct kv *kv);
 void kv_suspects_fini(struct kv *kv);
 void kv_suspects_committed(struct kv *kv);
 void kv_suspects_forget(struct kv *kv);
-
-/* Before a file goes: the commit since which no row refers to it is durable. Where commits are not synced one by one, a
- * power cut could else bring the row back without its file. Replica, outside a transaction. */
-HKV_CHECK enum hkv_err kv_log_settle(struct kv *kv);
 
 /* Reports a value whose file is wrong, and says so: HKV_E_CORRUPT. Any thread. */
 enum hkv_err kv_blob_damaged(struct kv *kv, const struct hash *hash, uint64_t file, const char *how);
