@@ -1,4 +1,4 @@
-/* What check.c (looking) and rebuild.c (mending) share. */
+/* What check.c (passes), check_look.c (looking) and rebuild.c (mending) share. */
 #ifndef HKV_KV_CHECK_PARTS_H
 #define HKV_KV_CHECK_PARTS_H
 
@@ -46,5 +46,22 @@ struct kv_check {
     bool entries_overflow;
     bool rebuild;
 };
+
+/* Says what was found and counts it. */
+void HKV_PRINTF(3, 4) kv_check_note(struct kv_check *c, enum kv_check_kind kind, const char *format, ...);
+
+/* Something that follows from entries and values does not. Said once: one rebuild mends them all. */
+void HKV_PRINTF(3, 4) kv_check_derived(struct kv_check *c, enum kv_check_kind kind, const char *format, ...);
+
+/* The next rows of the phase at hand; `*end`: they were its last. */
+HKV_CHECK enum hkv_err kv_check_look(struct kv_check *c, struct db *db, bool *end);
+
+void kv_check_close_file(struct kv_check *c);
+
+/* Where a phase is that goes by numbers. */
+static inline uint64_t kv_check_number(const struct kv_check *c)
+{
+    return c->at.len == 8 ? be64_load(c->at.data) : 0;
+}
 
 #endif

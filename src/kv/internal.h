@@ -9,7 +9,7 @@
  *   blob.c      verified reads of value files
  *   bad.c       values whose bytes are not their own         changes.c   the change log: bounds, reading
  *   budget.c    the disk budget                              trouble.c   what is wrong with the disk
- *   derive.c    what must follow from the entries            check.c     re-reads what is stored
+ *   derive.c    what must follow from the entries            check.c     re-reads what is stored, with check_look.c
  *   rebuild.c   makes it so again                           problems.c  whose the values are that are not whole
  *   upkeep.c    the log, unused values, orphans
  *
