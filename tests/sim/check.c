@@ -44,6 +44,37 @@ void sim_check_node(struct sim_node *node)
     sim_entries_fini(&entries);
 }
 
+void sim_check_read(struct sim_node *node, const char *key)
+{
+    struct sim_cluster *c = node->cluster;
+    struct hkv_value value = {0};
+    enum hkv_err err = hkv_get(node->store, key, strlen(key), &value);
+    if (err == HKV_E_CORRUPT && node->damaged && strstr(hkv_last_error(), "blobs/") != NULL) {
+        sim_mark(c, SIM_MARK_DAMAGED_VALUE_REFUSED);
+        return;
+    }
+    if (err == HKV_E_NOT_FOUND || (err != HKV_OK && excused(node))) return;
+    if (err != HKV_OK) sim_fail(c, "node %u: %s cannot be read: %s", node->index, key, hkv_last_error());
+    if (!sim_model_explains(&c->model, slice_of(key, strlen(key) + 1), &value))
+        sim_fail(c, "node %u: %s shows %llu bytes of stamp %llu, as nobody wrote them", node->index, key,
+                 (unsigned long long)value.length, (unsigned long long)value.version.stamp_us);
+    hkv_value_free(&value);
+}
+
+void sim_check_stored(struct sim_node *node, bool mended)
+{
+    struct hkv_verify_result r;
+    enum hkv_err err = hkv_verify(node->store, NULL, &r);
+    if (err != HKV_OK && excused(node)) return;
+    if (err != HKV_OK)
+        sim_fail(node->cluster, "node %u cannot verify what it stores: %s", node->index, hkv_last_error());
+    uint64_t values_bad = r.kinds[HKV_VERIFY_VALUES].bad;
+    uint64_t bad = r.kinds[HKV_VERIFY_ENTRIES].bad + r.kinds[HKV_VERIFY_SPANS].bad + r.kinds[HKV_VERIFY_INDEX].bad;
+    if (bad > 0 || (values_bad > 0 && (mended || !node->damaged)) || r.unreadable)
+        sim_fail(node->cluster, "node %u verifies what it stores: %s", node->index, r.first);
+    if (values_bad > 0) sim_mark(node->cluster, SIM_MARK_DAMAGED_VALUE_FETCHED);
+}
+
 /* ---- durability ---- */
 
 static void fail_lost(struct sim_node *node, const struct sim_write *w, const char *when)
@@ -261,5 +292,6 @@ void sim_check_end(struct sim_cluster *c)
         sim_entries_fini(&entries);
         sim_watch_check(node);
         sim_check_node(node);
+        sim_check_stored(node, true);
     }
 }

@@ -7,6 +7,13 @@
 /* At any moment: healthy only when complete, counts that agree. */
 void sim_check_node(struct sim_node *node);
 
+/* At any moment: a read of this key tells what somebody wrote, byte by byte, or refuses for a reason. */
+void sim_check_read(struct sim_node *node, const char *key);
+
+/* Everything that is stored is read again: entries and what follows from them are sound, and of the values only those
+ * are bad whose files were damaged on purpose. `mended`: none is. */
+void sim_check_stored(struct sim_node *node, bool mended);
+
 /* After a start: what was acknowledged here is here. */
 void sim_check_durable(struct sim_node *node);
 

@@ -216,26 +216,32 @@ static void note_files(struct sim_node *node)
         if (node->world.values->ops->list(node->world.values, 64, note_file, node, &end) != HKV_OK) return;
 }
 
+void sim_node_options(struct sim_node *node, struct hkv_options *out, const char *seeds[SIM_NODES_MAX])
+{
+    struct sim_cluster *c = node->cluster;
+    hkv_options_init(out);
+    if (node->read_only)
+        out->namespace_id = c->namespace_id_text;
+    else
+        out->namespace_secret = c->namespace_text;
+    out->endpoint_secret = node->secret_text;
+    out->author_secret = node->author_text;
+    out->name = "sim";
+    out->memory_bytes = MEMORY_BYTES;
+    out->anti_entropy_ms = c->anti_entropy_ms;
+    out->log = node_log_line;
+    out->log_arg = node;
+    out->seeds = seeds;
+    for (unsigned i = 0; i < c->count; i++) /* the first, and the one before: every node can be found */
+        if (i != node->index && (i == 0 || i + 1 == node->index)) seeds[out->seed_count++] = c->seed_text[i];
+}
+
 bool sim_node_open(struct sim_node *node)
 {
     struct sim_cluster *c = node->cluster;
     struct hkv_options o;
     const char *seeds[SIM_NODES_MAX];
-    hkv_options_init(&o);
-    if (node->read_only)
-        o.namespace_id = c->namespace_id_text;
-    else
-        o.namespace_secret = c->namespace_text;
-    o.endpoint_secret = node->secret_text;
-    o.author_secret = node->author_text;
-    o.name = "sim";
-    o.memory_bytes = MEMORY_BYTES;
-    o.anti_entropy_ms = c->anti_entropy_ms;
-    o.log = node_log_line;
-    o.log_arg = node;
-    o.seeds = seeds;
-    for (unsigned i = 0; i < c->count; i++) /* the first, and the one before: every node can be found */
-        if (i != node->index && (i == 0 || i + 1 == node->index)) seeds[o.seed_count++] = c->seed_text[i];
+    sim_node_options(node, &o, seeds);
     node->world.crash = die;
     if (sim_world_ready(&node->world) != HKV_OK) abort();
     if (node->died) note_files(node);

@@ -42,6 +42,7 @@ struct sim_node {
     bool ever_opened;
     uint64_t down_until_us;
     bool disk_faults;
+    bool damaged; /* a bit of a value file was flipped at some time */
     bool read_only;
     bool liar;
     bool forgets_changes; /* its change log is short */
@@ -79,6 +80,9 @@ struct sim_cluster {
 /* Makes machines; no node is up. */
 void sim_cluster_init(struct sim_cluster *c, const struct sim_options *options);
 void sim_cluster_fini(struct sim_cluster *c);
+
+/* What its store is opened with. `seeds` has room for what the options point to. */
+void sim_node_options(struct sim_node *node, struct hkv_options *out, const char *seeds[SIM_NODES_MAX]);
 
 /* Opens the node's store on its disk. False: it could not be opened, which only a faulty disk or a crash excuses. */
 bool sim_node_open(struct sim_node *node);

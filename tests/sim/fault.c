@@ -1,7 +1,10 @@
 /* Faults, by chance: each lasts for a while and is then mended, also when another of its kind has begun meanwhile. */
 #include <stdio.h>
 
+#include "kv/internal.h"
+#include "node/node.h"
 #include "sim/check.h"
+#include "sim/twin.h"
 #include "sim/workload.h"
 
 #define MINUTE_US ((uint64_t)60000000)
@@ -138,6 +141,50 @@ static void slow_disk(struct sim_node *node)
     disk_faults(node, &faults);
 }
 
+/* The file of a value as the node has it, if it has. */
+static bool find_file(struct sim_node *node, const struct hash *hash, char name[FILES_NAME_MAX])
+{
+    struct value_row row;
+    bool found;
+    if (node->store == NULL || node->died || node->env.frozen) return false;
+    if (values_find(&node->store->kv->db, hash, &row, &found) != HKV_OK) return false;
+    if (!found || row.state != VALUE_PRESENT || row.file == 0) return false;
+    kv_file_name(&row.hash, row.file, name);
+    return true;
+}
+
+/* A bit of one value file: of a content that only this attempt has, so that no later write counts on the file, and that
+ * another node has too, whose file stays as it is. */
+static bool flip_value(struct sim_node *node, struct sim_write *w)
+{
+    struct sim_cluster *c = node->cluster;
+    char name[FILES_NAME_MAX], path[FILES_NAME_MAX + 16], other[FILES_NAME_MAX];
+    unsigned holders = 0;
+    uint64_t bit;
+    if (w->flipped || w->value_number != w->number + SIM_VALUE_POOL || !find_file(node, &w->hash, name)) return false;
+    for (unsigned i = 0; i < c->count; i++) holders += find_file(&c->nodes[i], &w->hash, other);
+    (void)snprintf(path, sizeof path, "node/blobs/%s", name);
+    if (holders < 2 || memdisk_flip_any_bit(node->disk, path, &bit) != HKV_OK) return false;
+    w->flipped = node->damaged = true;
+    sim_say(c, "node %u: bit %llu of the value of write %zu flips", node->index, (unsigned long long)bit, w->number);
+    if (sim_chance(&c->queue, 500000)) sim_check_read(node, (const char *)w->key);
+    return true;
+}
+
+static void flip(struct sim_node *node)
+{
+    struct sim_cluster *c = node->cluster;
+    if (node->ever_opened && (node->store == NULL || sim_chance(&c->queue, 200000))) {
+        if (node->store != NULL) sim_node_close(node);
+        sim_twin_check(node);
+        node->down_until_us = sim_now(&c->queue) + sim_skewed(&c->queue, MINUTE_US / 2);
+        return;
+    }
+    uint64_t first = c->model.count > 0 ? sim_below(&c->queue, c->model.count) : 0;
+    for (size_t i = 0; i < c->model.count; i++)
+        if (flip_value(node, c->model.writes[(first + i) % c->model.count])) return;
+}
+
 /* ---- clocks ---- */
 
 static void clock_mended(void *owner, void *arg)
@@ -206,6 +253,9 @@ void sim_fault_step(struct sim_cluster *c)
         return;
     case SIM_FAULT_CLOCK:
         bad_clock(c);
+        return;
+    case SIM_FAULT_FLIP:
+        if (node->crash_after == 0) flip(node);
         return;
     case SIM_FAULT_LIAR:
     case SIM_FAULT_COUNT:

@@ -19,7 +19,7 @@ static const char help[] =
     "  --keys N            keys (1 to 12; the seed chooses 2 to 12)\n"
     "  --operations N      of clients (the seed chooses 60 to 200)\n"
     "  --faults LIST       all (default), none, or some of: partition,lose,slow-net,restart,crash,move,io,full,\n"
-    "                      slow-disk,clock,liar\n"
+    "                      slow-disk,clock,liar,flip\n"
     "  --fault-count N     no more faults than these\n"
     "  --real-signatures   Ed25519 in every run, not only in every eighth\n"
     "  --check-replay      runs each seed twice; the traces must be equal\n"

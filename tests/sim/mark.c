@@ -21,6 +21,9 @@ const char *sim_mark_name(enum sim_mark mark)
         [SIM_MARK_CONDITION_LOST] = "a condition that no longer held",
         [SIM_MARK_EXPIRED] = "a value that expired",
         [SIM_MARK_UNHEALTHY_WHILE_MISSING] = "unhealthy while a value was missing",
+        [SIM_MARK_DAMAGED_VALUE_REFUSED] = "a read of a damaged value file refused",
+        [SIM_MARK_DAMAGED_VALUE_FETCHED] = "a damaged value file fetched again",
+        [SIM_MARK_DAMAGED_PAGE_REFUSED] = "a damaged page of a database refused",
     };
     return names[mark];
 }

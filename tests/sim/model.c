@@ -79,6 +79,26 @@ const struct sim_write *sim_model_find(const struct sim_model *model, const stru
     return NULL;
 }
 
+static bool explains(const struct sim_write *w, struct slice key, const struct hkv_value *value)
+{
+    bool known = w->outcome == SIM_ACKED || w->foreign;
+    if (w->outcome == SIM_FAILED || w->kind != KV_VALUE || !slice_equal(key_of(w), key)) return false;
+    if (memcmp(w->author.bytes, value->version.author, ID_BYTES) != 0) return false;
+    if (known && w->stamp_us != value->version.stamp_us) return false;
+    if (w->value_length != value->length || w->expires_us != value->expires_us) return false;
+    uint8_t *bytes = sim_value(w->value_number, w->value_length);
+    bool same = memcmp(bytes, value->data, value->length) == 0;
+    free(bytes);
+    return same;
+}
+
+bool sim_model_explains(const struct sim_model *model, struct slice key, const struct hkv_value *value)
+{
+    for (size_t i = model->count; i-- > 0;)
+        if (explains(model->writes[i], key, value)) return true;
+    return false;
+}
+
 /* ---- entries ---- */
 
 void sim_entries_fini(struct sim_entries *entries)

@@ -3,9 +3,12 @@
 #ifndef HKV_SIM_MODEL_H
 #define HKV_SIM_MODEL_H
 
+#include <hero_kvs.h>
+
 #include "kv/kv.h"
 
-#define SIM_KEY_MAX 32 /* bytes of a document key */
+#define SIM_KEY_MAX    32 /* bytes of a document key */
+#define SIM_VALUE_POOL 6  /* value numbers shared by many writes; those of the others are their own */
 
 enum sim_outcome {
     SIM_UNKNOWN, /* on its way, or the node died first, or its disk failed */
@@ -30,6 +33,7 @@ struct sim_write {
     uint64_t expires_us;
     enum sim_outcome outcome;
     bool file_seen;    /* after a crash its value file was there */
+    bool flipped;      /* a bit of its value file was, on one node */
     uint64_t stamp_us; /* once acknowledged, or as given */
 };
 
@@ -55,6 +59,9 @@ void sim_write_content_bytes(const struct sim_write *write, struct buf *out);
 
 /* The attempt that made this entry; NULL: nobody did. */
 const struct sim_write *sim_model_find(const struct sim_model *model, const struct entry *e);
+
+/* Whether an attempt at this document key may have this version, expiry and value. */
+bool sim_model_explains(const struct sim_model *model, struct slice key, const struct hkv_value *value);
 
 /* ---- what a store holds ---- */
 

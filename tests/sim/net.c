@@ -220,8 +220,7 @@ static void peer_forgot(struct sim_link *link, unsigned gone)
     sim_env_network_at(link->env[1 - gone], due_us, message_fired, message, NULL);
 }
 
-/* Keep-alives, as far as they matter: an end whose peer is gone, or whose path has been blocked throughout, finds out.
- */
+/* Keep-alives, as far as they matter: an end whose peer is gone, or whose path was blocked throughout, finds out. */
 struct silence {
     struct sim_link *link;
     unsigned side; /* who listens */
@@ -453,8 +452,7 @@ static void dial_timed_out(struct sim_message *message, struct sim_conn *conn)
         conn_end(conn, HKV_E_PEER_UNREACHABLE, 0, "no answer from the peer's addresses within the time for it");
 }
 
-/* Whoever listens there decides whose node the link ends at, best the peer itself; nobody: one that is never heard of.
- */
+/* Whoever listens there decides whose node the link ends at, best the peer itself; nobody: one never heard of. */
 static struct sim_env *env_at(struct sim_net *net, const struct address_set *addrs, const struct endpoint_id *peer,
                               const struct sim_env *own, struct socket_address *address)
 {

@@ -15,6 +15,7 @@ static const char *const fault_names[SIM_FAULT_COUNT] = {
     [SIM_FAULT_SLOW_DISK] = "slow-disk",
     [SIM_FAULT_CLOCK] = "clock",
     [SIM_FAULT_LIAR] = "liar",
+    [SIM_FAULT_FLIP] = "flip",
 };
 
 const char *sim_fault_name(enum sim_fault fault)

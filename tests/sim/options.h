@@ -19,6 +19,7 @@ enum sim_fault {
     SIM_FAULT_SLOW_DISK, /* operations that take long */
     SIM_FAULT_CLOCK,     /* steps of minutes, 1970, standing still, drift */
     SIM_FAULT_LIAR,      /* a node whose values and sync messages arrive with flipped bits */
+    SIM_FAULT_FLIP,      /* flipped bits at rest: in value files, and in the database of a stopped node's copy */
     SIM_FAULT_COUNT,
 };
 

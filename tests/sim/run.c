@@ -30,6 +30,8 @@ static void work(struct sim_cluster *c)
 static void settle(struct sim_cluster *c)
 {
     char why[200];
+    for (unsigned i = 0; i < c->count; i++)
+        if (c->nodes[i].store != NULL) sim_check_stored(&c->nodes[i], false);
     uint64_t begun_us = sim_now(&c->queue);
     while (sim_cluster_pass(c, SETTLE_LOOK_US), !sim_converged(c, why, sizeof why)) {
         sim_say(c, "not yet: %s", why);

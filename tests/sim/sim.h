@@ -1,15 +1,18 @@
 /* The simulator: whole nodes, from the public API down to SQLite, in one thread, on one seed. Virtual time, a simulated
  * network, a simulated disk a node; faults of all kinds at once; then the promises of product.md 1.1 are checked.
  *
- *   main.c      command line, batches of seeds, --shrink                              knows no node
+ *   main.c      command line               batch.c   many seeds, --check-replay, --shrink; knows no node
  *   run.c       one run: workload and faults for a while, then calm, then the checks
- *   workload.c  what clients do: puts, deletes, conditions, expiry, foreign entries    check.c   what must hold
- *   cluster.c   nodes: open, crash, restart, clocks, disks                            model.c   what was written
+ *   workload.c  what clients do            check.c   what must hold          mark.c    rare things reached
+ *   fault.c     faults of all kinds        twin.c    a damaged database      watch.c   what a watcher is told
+ *   cluster.c   nodes and their lives      model.c   what was written
+ *      │
  *      │  src/node by its public functions and node_open_in(), on the world of world.c
+ *      ▼
  *   world.c     struct node_world: the seam of src/node
- *   env.c       struct env: clocks, timers, "threads"           net*.c       struct transport: endpoints, links,
- * streams └──────────────────────┬───────────────────────────────────┘ queue.c     this heap of events and one seeded
- * generator: the only source of time and chance
+ *   env.c       struct env: clocks, timers, "threads"        net*.c    struct transport: endpoints, links, streams
+ *      └────────────────────────────┬───────────────────────────┘
+ *   queue.c     the heap of events and one seeded generator: the only source of time and chance
  *
  * Time. An event runs at a virtual time and takes none, except what the simulated disk says that it took; then the
  * "thread" of the node it ran on is busy for that long. Jobs of one thread of a node run in the order they were queued,

@@ -1,7 +1,6 @@
 /* The watcher of a node: applies events to a shadow of what the store shows, over all lives of the node, each time from
  * the position of the last event. A gap, a repeat or a wrong order leaves a shadow that differs. Now and then it
- * pauses.
- */
+ * pauses. */
 #include "sim/cluster.h"
 
 #include <stdio.h>

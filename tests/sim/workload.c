@@ -8,7 +8,6 @@
 #include "sim/check.h"
 
 #define VALUE_MAX      ((size_t)100 * 1024)
-#define VALUE_POOL     6                     /* value numbers shared by many writes */
 #define FUTURE_STEP_US ((uint64_t)620000000) /* beyond KV_FUTURE_US */
 
 /* Keys of which some are prefixes of others, so that raw ones of the foreign program remove several. */
@@ -40,8 +39,7 @@ struct pending {
     bool large;
 };
 
-/* Errors that promise that nothing was changed. Those of the disk do not: what is in the log may count after a crash.
- */
+/* Errors that promise that nothing was changed. Those of the disk do not: what is in the log may count later. */
 static bool changed_nothing(enum hkv_err err)
 {
     return err == HKV_E_CONFLICT || err == HKV_E_KEY || err == HKV_E_READ_ONLY || err == HKV_E_CLOCK ||
@@ -109,10 +107,10 @@ static size_t some_length(struct sim_cluster *c)
 
 static void some_value(struct sim_cluster *c, struct sim_write *w)
 {
-    w->value_number = w->number + VALUE_POOL;
+    w->value_number = w->number + SIM_VALUE_POOL;
     w->value_length = some_length(c);
     if (!sim_chance(&c->queue, 200000)) return;
-    w->value_number = (size_t)sim_below(&c->queue, VALUE_POOL);
+    w->value_number = (size_t)sim_below(&c->queue, SIM_VALUE_POOL);
     w->value_length = w->value_number * 7000;
 }
 
@@ -251,7 +249,7 @@ static void foreign_shape(struct sim_cluster *c, struct sim_write *w)
     if (raw) w->key_len = sim_chance(&c->queue, 50000) ? 0 : w->key_len - 1;
     w->empty = sim_chance(&c->queue, raw ? 600000 : 200000);
     w->kind = w->empty ? KV_TOMBSTONE : KV_VALUE;
-    w->value_number = w->number + VALUE_POOL;
+    w->value_number = w->number + SIM_VALUE_POOL;
     w->value_length = w->empty ? 0 : 1 + (size_t)sim_below(&c->queue, 200);
 }
 
@@ -312,6 +310,7 @@ void sim_workload_step(struct sim_cluster *c)
         twin_write(c);
     } else if (kind < 24) {
         sim_check_node(node);
+        sim_check_read(node, some_key(c));
     } else if (kind < 34) {
         conditional_write(node, some_key(c));
     } else if (kind < 44) {
