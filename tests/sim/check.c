@@ -5,10 +5,24 @@
 
 #include "base/text.h"
 #include "node/node.h"
+#include "node/peers.h"
+
+#define WAIT_MS 120000 /* for a node to call itself converged */
 
 static int key_chars(struct slice key)
 {
     return (int)(key.len > 0 && key.data[key.len - 1] == 0 ? key.len - 1 : key.len);
+}
+
+static bool holds(const struct sim_entries *entries, const struct entry *e)
+{
+    for (size_t i = 0; i < entries->count; i++) {
+        const struct entry *other = &entries->items[i].entry;
+        if (author_id_equal(&other->author, &e->author) && slice_equal(other->key, e->key) &&
+            record_compare(&other->record, &e->record) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* ---- at any moment ---- */
@@ -111,18 +125,71 @@ void sim_check_durable(struct sim_node *node)
     sim_entries_fini(&entries);
 }
 
-/* ---- the end ---- */
+/* ---- waiting for convergence ---- */
 
-static bool holds(const struct sim_entries *entries, const struct entry *e)
+static void read_entries(struct sim_node *node, struct sim_entries *out)
 {
-    for (size_t i = 0; i < entries->count; i++) {
-        const struct entry *other = &entries->items[i].entry;
-        if (author_id_equal(&other->author, &e->author) && slice_equal(other->key, e->key) &&
-            record_compare(&other->record, &e->record) == 0)
-            return true;
-    }
-    return false;
+    if (sim_entries_read(node->store->kv, out) != HKV_OK)
+        sim_fail(node->cluster, "node %u: entries cannot be read: %s", node->index, hkv_last_error());
 }
+
+/* Everything that `from` held before is at `to` now. */
+static void check_moved(struct sim_node *waiter, struct sim_node *from, const struct sim_entries *before,
+                        struct sim_node *to)
+{
+    struct sim_entries now;
+    read_entries(to, &now);
+    for (size_t i = 0; i < before->count; i++) {
+        const struct entry *e = &before->items[i].entry;
+        if (!sim_entries_cover_entry(&now, e))
+            sim_fail(waiter->cluster, "node %u calls itself converged, and an entry of node %u is not at node %u: %.*s",
+                     waiter->index, from->index, to->index, key_chars(e->key), (const char *)e->key.data);
+    }
+    sim_entries_fini(&now);
+}
+
+static void check_waited(struct sim_node *node, struct sim_node *peer, const struct sim_entries *here,
+                         const struct sim_entries *there)
+{
+    struct hkv_status status;
+    check_moved(node, peer, there, node);
+    /* What the peer refuses for its stamp is not there, and only the peer knows. */
+    if (hkv_status(peer->store, &status) == HKV_OK && status.entries_refused == 0) check_moved(node, node, here, peer);
+}
+
+/* Of the entries that it held before, those that are still there have their values. */
+static void check_values(struct sim_node *node, const struct sim_entries *before)
+{
+    struct sim_entries now;
+    read_entries(node, &now);
+    for (size_t i = 0; i < now.count; i++)
+        if (!now.items[i].has_content && holds(before, &now.items[i].entry))
+            sim_fail(node->cluster, "node %u calls itself converged without the value of %.*s", node->index,
+                     key_chars(now.items[i].entry.key), (const char *)now.items[i].entry.key.data);
+    sim_entries_fini(&now);
+}
+
+void sim_check_wait(struct sim_node *node, bool must)
+{
+    struct sim_cluster *c = node->cluster;
+    struct sim_entries before[SIM_NODES_MAX] = {0};
+    bool selected[SIM_NODES_MAX] = {0};
+    for (unsigned i = 0; i < c->count; i++) /* a crash that was due may come only now */
+        if (c->nodes[i].store == NULL || c->nodes[i].died || c->nodes[i].env.frozen) return;
+    for (unsigned i = 0; i < c->count; i++) {
+        const struct peer *peer = peers_find(&node->store->peers, &c->nodes[i].id);
+        selected[i] = i != node->index && peer != NULL && peer_is_selected(peer);
+        read_entries(&c->nodes[i], &before[i]);
+    }
+    enum hkv_err err = hkv_wait_converged(node->store, NULL, 0, WAIT_MS, NULL);
+    if (err != HKV_OK && must) sim_fail(c, "node %u does not converge: %s", node->index, hkv_last_error());
+    if (err == HKV_OK) check_values(node, &before[node->index]);
+    for (unsigned i = 0; i < c->count; i++)
+        if (err == HKV_OK && selected[i]) check_waited(node, &c->nodes[i], &before[node->index], &before[i]);
+    for (unsigned i = 0; i < c->count; i++) sim_entries_fini(&before[i]);
+}
+
+/* ---- the end ---- */
 
 /* Prints the entries of one node that the other lacks. */
 static void tell_difference(struct sim_node *node, struct sim_node *other)

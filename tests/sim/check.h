@@ -14,6 +14,10 @@ void sim_check_read(struct sim_node *node, const char *key);
  * are bad whose files were damaged on purpose. `mended`: none is. */
 void sim_check_stored(struct sim_node *node, bool mended);
 
+/* Waits until the node calls itself converged with its peers: then what it held before is with them, and what they held
+ * is here. `must`: it does within minutes. No fault happens any more. */
+void sim_check_wait(struct sim_node *node, bool must);
+
 /* After a start: what was acknowledged here is here. */
 void sim_check_durable(struct sim_node *node);
 

@@ -137,16 +137,25 @@ enum hkv_err sim_entries_read(struct kv *kv, struct sim_entries *out)
     return err;
 }
 
-bool sim_entries_cover(const struct sim_entries *entries, const struct sim_write *write)
+bool sim_entries_cover_entry(const struct sim_entries *entries, const struct entry *e)
 {
-    struct record record = {.stamp_us = write->stamp_us, .hash = write->hash};
     for (size_t i = 0; i < entries->count; i++) {
-        const struct entry *e = &entries->items[i].entry;
-        if (author_id_equal(&e->author, &write->author) && slice_starts_with(key_of(write), e->key) &&
-            record_compare(&e->record, &record) >= 0)
+        const struct entry *other = &entries->items[i].entry;
+        if (author_id_equal(&other->author, &e->author) && slice_starts_with(e->key, other->key) &&
+            record_compare(&other->record, &e->record) >= 0)
             return true;
     }
     return false;
+}
+
+bool sim_entries_cover(const struct sim_entries *entries, const struct sim_write *write)
+{
+    struct entry e = {
+        .author = write->author,
+        .key = key_of(write),
+        .record = {.stamp_us = write->stamp_us, .hash = write->hash},
+    };
+    return sim_entries_cover_entry(entries, &e);
 }
 
 const struct sim_entry *sim_entries_winner(const struct sim_entries *entries, struct slice key)

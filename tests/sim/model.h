@@ -84,6 +84,9 @@ HKV_CHECK enum hkv_err sim_entries_read(struct kv *kv, struct sim_entries *out);
 /* Whether this attempt's entry is there, or one of the same author, at its key or at a prefix of it, that beats it. */
 bool sim_entries_cover(const struct sim_entries *entries, const struct sim_write *write);
 
+/* Whether this entry is there, or one that beats it. */
+bool sim_entries_cover_entry(const struct sim_entries *entries, const struct entry *e);
+
 /* The winner among the entries with this document key: greatest (stamp, author). NULL: none. */
 const struct sim_entry *sim_entries_winner(const struct sim_entries *entries, struct slice key);
 

@@ -30,9 +30,10 @@ static void work(struct sim_cluster *c)
 static void settle(struct sim_cluster *c)
 {
     char why[200];
+    uint64_t begun_us = sim_now(&c->queue);
     for (unsigned i = 0; i < c->count; i++)
         if (c->nodes[i].store != NULL) sim_check_stored(&c->nodes[i], false);
-    uint64_t begun_us = sim_now(&c->queue);
+    sim_check_wait(&c->nodes[sim_below(&c->queue, c->count)], false);
     while (sim_cluster_pass(c, SETTLE_LOOK_US), !sim_converged(c, why, sizeof why)) {
         sim_say(c, "not yet: %s", why);
         sim_restart_due(c);
@@ -65,6 +66,7 @@ void sim_run(const struct sim_options *options, struct sim_result *result)
     settle(c);
     result->settled_us = sim_now(&c->queue) - chaos_us;
     sim_say(c, "all nodes are equal");
+    sim_check_wait(&c->nodes[sim_below(&c->queue, c->count)], true);
     for (unsigned i = 0; i < c->count; i++) sim_watch_resume(&c->nodes[i]);
     sim_cluster_pass(c, 60000000); /* the last expiry, the last event */
     sim_check_end(c);
