@@ -335,6 +335,8 @@ static bool read_file(struct config *config, struct given *given, char *error)
 bool config_reread_seeds(const struct config *config, struct config_list *out, char error[CONFIG_ERROR_BYTES])
 {
     *out = (struct config_list){0};
+    if (config->seeds_are_fixed)
+        return fault(error, "a flag or variable names the seeds, so those of the file do not count");
     if (!config->config_file) return true;
     json_t *root = load_file(config->config_file, error);
     if (!root) return false;
@@ -388,6 +390,8 @@ bool config_read(struct config *config, int argc, char **argv, char error[CONFIG
     next_source(&given);
     if (!read_environment(config, &given, error)) return false;
     next_source(&given);
+    for (size_t i = 0; i < SETTING_COUNT; i++)
+        if (settings[i].offset == AT(seeds)) config->seeds_are_fixed = given.before[i];
     if (config->config_file && !read_file(config, &given, error)) return false;
 
     if (config->namespace_secret && config->namespace_id)
@@ -471,7 +475,8 @@ void config_help(FILE *out)
           "  XDG_RUNTIME_DIR, HOME                  where the defaults are\n"
           "  NOTIFY_SOCKET, WATCHDOG_USEC           set by systemd: readiness and watchdog are notified\n"
           "\n"
-          "signals: SIGTERM and SIGINT shut down in order; SIGHUP adds the seeds that the file of --config names now.\n"
+          "signals: SIGTERM and SIGINT shut down in order; SIGHUP adds the seeds that the file of --config names now\n"
+          "(unless a flag or variable names the seeds).\n"
           "exit: 0 after a shutdown, 1 when the node cannot start or fails, 2 for a wrong flag or configuration.\n",
           out);
 }

@@ -37,7 +37,8 @@ struct config {
     uint64_t anti_entropy_ms;
     uint64_t max_value_bytes;
     uint64_t memory_bytes;
-    uint64_t disk_bytes; /* 0: no limit */
+    uint64_t disk_bytes;  /* 0: no limit */
+    bool seeds_are_fixed; /* by a flag or a variable: those of the file do not count */
     bool allow_bad_clock;
     bool log_json;
     bool help;
@@ -49,7 +50,8 @@ struct config {
 bool config_read(struct config *config, int argc, char **argv, char error[CONFIG_ERROR_BYTES]);
 void config_fini(struct config *config);
 
-/* The seeds that the configuration file names now, in `out`; none without a file. False with a sentence in `error`. */
+/* The seeds that the configuration file names now, in `out`; none without a file. False with a sentence in `error`,
+ * also when a stronger source named the seeds. */
 bool config_reread_seeds(const struct config *config, struct config_list *out, char error[CONFIG_ERROR_BYTES]);
 void config_list_fini(struct config_list *list);
 

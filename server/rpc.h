@@ -44,8 +44,7 @@ enum rpc_code {
     RPC_STORE_ERROR_BASE = -32000,
 };
 
-/* The JSON-RPC code of an error of the store: -32001 for HKV_E_INVALID, and so on down the table of hero_kvs_error.h.
- */
+/* The JSON-RPC code of an error of the store: -32001 for HKV_E_INVALID, and so on as in hero_kvs_error.h. */
 #define RPC_STORE_ERROR(err) (RPC_STORE_ERROR_BASE - (int)(err))
 
 /* What is the same for all requests of a server. Borrowed strings live as long as the server. */

@@ -579,6 +579,21 @@ def test_hangup_adds_the_seeds_of_the_file():
             check("result" in connection.call("health"), "and changes nothing")
 
 
+def test_hangup_adds_no_seeds_when_a_stronger_source_names_them():
+    given = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+    of_file = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+    with tempfile.TemporaryDirectory() as folder:
+        config = os.path.join(folder, "config.json")
+        with open(config, "w") as file:
+            json.dump({"seed": [of_file + "@127.0.0.1:9"]}, file)
+        for flags, variables in ((["--seed", given + "@127.0.0.1:9"], {}), ([], {"HERO_CODESCALERS_KVS_SEEDS": given + "@127.0.0.1:9"})):
+            with Daemon(SERVER, "--config", config, *flags, environment=clean_environment(**variables)) as own, own.connect() as connection:
+                own.process.send_signal(signal.SIGHUP)
+                eventually("the signal is answered", lambda: "SIGHUP: " in own.log())
+                peers = [each["endpoint_id"] for each in connection.result("kv.peers")["peers"]]
+                check(of_file not in peers, f"{flags} {variables}: {own.log()}")
+
+
 def test_a_group_may_have_the_socket():
     group = grp.getgrgid(os.getgid()).gr_name
     with Daemon(SERVER, "--socket-group", group) as own:

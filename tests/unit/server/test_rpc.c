@@ -1,6 +1,6 @@
 /* What a caller of JSON-RPC gets when the store fails: the error's own code, name and class, and its sentence, by
- * whichever way the method reaches the store (on the loop, on a worker, by a callback). The calls run on a real loop.
- */
+ * whichever way the method reaches the store (on the loop, on a worker, by a callback); and what stays off the loop
+ * thread. The calls run on a real loop. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
