@@ -17,6 +17,26 @@ static void print_flag_names(const struct verb *verb)
     for (size_t i = 0; common_flags[i].name; i++) printf("%s--%s", i ? " " : "", common_flags[i].name);
 }
 
+/* Whether the flag's value is the path of something in the file system. */
+static bool takes_path(const struct flag *flag)
+{
+    return flag->value_name && (strcmp(flag->value_name, "FILE") == 0 || strcmp(flag->value_name, "DIR") == 0);
+}
+
+/* "--socket-dir|--file|…". */
+static void print_path_flags(void)
+{
+    const char *separator = "";
+    for (size_t i = 0; common_flags[i].name; i++) {
+        if (!takes_path(&common_flags[i])) continue;
+        printf("%s--%s", separator, common_flags[i].name);
+        separator = "|";
+    }
+    for (size_t i = 0; i < verb_count; i++)
+        for (size_t j = 0; j < CLI_FLAGS_MAX && verbs[i].flags[j].name; j++)
+            if (takes_path(&verbs[i].flags[j])) printf("|--%s", verbs[i].flags[j].name);
+}
+
 static void print_bash(void)
 {
     puts("# completion of hero_codescalers for bash");
@@ -26,7 +46,9 @@ static void print_bash(void)
     puts("        case ${COMP_WORDS[i]} in -*) ;; *) verb=${COMP_WORDS[i]}; break ;; esac");
     puts("    done");
     puts("    case ${COMP_WORDS[COMP_CWORD-1]} in");
-    puts("    --file|--output|--socket-dir) COMPREPLY=($(compgen -f -- \"$word\")); return ;;");
+    fputs("    ", stdout);
+    print_path_flags();
+    puts(") COMPREPLY=($(compgen -f -- \"$word\")); return ;;");
     puts("    esac");
     puts("    case $verb in");
     for (size_t i = 0; i < verb_count; i++) {
@@ -62,7 +84,7 @@ static void print_zsh_flag(const struct flag *flag)
     printf(" '--%s%s[", flag->name, flag->value_name ? "=" : "");
     print_quoted(flag->meaning, "[]:");
     fputs("]", stdout);
-    if (flag->value_name) printf(":%s:%s", flag->value_name, strcmp(flag->value_name, "FILE") == 0 ? "_files" : "");
+    if (flag->value_name) printf(":%s:%s", flag->value_name, takes_path(flag) ? "_files" : "");
     fputs("'", stdout);
 }
 
@@ -93,8 +115,7 @@ static void print_fish_flag(const char *verb, const struct flag *flag)
 {
     fputs("complete -c hero_codescalers", stdout);
     if (verb) printf(" -n '__fish_seen_subcommand_from %s'", verb);
-    bool file = flag->value_name && strcmp(flag->value_name, "FILE") == 0;
-    printf(" -l %s%s -d '", flag->name, !flag->value_name ? "" : file ? " -r -F" : " -x");
+    printf(" -l %s%s -d '", flag->name, !flag->value_name ? "" : takes_path(flag) ? " -r -F" : " -x");
     print_quoted(flag->meaning, "\\");
     puts("'");
 }

@@ -255,9 +255,10 @@ def test_help_and_completions():
         check(verb in ok(verb, "--help").decode(), f"{verb} --help")
         for shell, script in completion.items():
             check(verb in script, f"{verb} in the completion for {shell}")
-    script = completion["bash"] + '\nCOMP_WORDS=(hero_codescalers status --w); COMP_CWORD=2; _hero_codescalers; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
-    equal((done.stdout.strip(), done.stderr), ("--wait-converged", ""), "completion of a flag in bash")
+    for words, last, completed in (("status --w", 2, "--wait-converged"), ("put --file /et", 3, "/etc"), ("verify --data-dir /et", 3, "/etc")):
+        script = completion["bash"] + f'\nCOMP_WORDS=(hero_codescalers {words}); COMP_CWORD={last}; _hero_codescalers; echo "${{COMPREPLY[@]}}"'
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+        equal((done.stdout.strip(), done.stderr), (completed, ""), f"completion of {words} in bash")
 
 
 def test_verify():
