@@ -38,8 +38,14 @@ json_t *client_next(struct client *client);
 json_t *client_put_stream(const struct cli *cli, const char *key, const struct text *head, int fd, const char *query,
                           enum exit_code *code);
 
-/* Writes a value to `out_fd`, or appends it to `text` when out_fd is negative. `version` gets its version. */
+/* What a value comes with. */
+struct value_head {
+    char version[128];
+    int64_t expires_us; /* 0: never */
+};
+
+/* Writes a value to `out_fd`, or appends it to `text` when out_fd is negative. */
 enum exit_code client_get_stream(const struct cli *cli, const char *key, int out_fd, struct text *text,
-                                 char version[128]);
+                                 struct value_head *head);
 
 #endif

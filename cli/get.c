@@ -64,30 +64,39 @@ static enum exit_code print_value(struct cli *cli, const struct text *value)
     return sink_close(&sink, cli, code);
 }
 
+/* As kv.get answers. */
+static json_t *large_json(const struct text *value, const struct value_head *head)
+{
+    struct text base64 = {0};
+    base64_append(&base64, value->bytes, value->len);
+    const char *author = strchr(head->version, '-');
+    json_t *result =
+        text_failed(&base64)
+            ? NULL
+            : json_pack("{s:s%, s:I, s:s, s:s, s:o*}", "value", base64.bytes, base64.len, "stamp_us",
+                        (json_int_t)strtoll(head->version, NULL, 10), "author", author ? author + 1 : "", "version",
+                        head->version, "expires_us", head->expires_us ? json_integer(head->expires_us) : NULL);
+    text_fini(&base64);
+    return result;
+}
+
 /* A value too long for JSON-RPC, to standard output or a file; with --json into memory. */
 static enum exit_code get_large(struct cli *cli)
 {
-    char version[128] = "";
+    struct value_head head;
     struct sink sink;
     if (!cli->json) {
         if (!sink_open(&sink, cli, cli_flag(cli, "output"))) return CLI_FAILED;
-        return sink_close(&sink, cli, client_get_stream(cli, cli->args[0], sink.fd, NULL, version));
+        return sink_close(&sink, cli, client_get_stream(cli, cli->args[0], sink.fd, NULL, &head));
     }
-    struct text value = {0}, base64 = {0};
-    enum exit_code code = client_get_stream(cli, cli->args[0], -1, &value, version);
-    json_t *result = NULL;
-    if (code == CLI_OK) {
-        base64_append(&base64, value.bytes, value.len);
-        result = text_failed(&base64) ? NULL
-                                      : json_pack("{s:s%, s:s, s:I, s:s}", "value", base64.bytes, base64.len, "author",
-                                                  strchr(version, '-') ? strchr(version, '-') + 1 : "", "stamp_us",
-                                                  (json_int_t)strtoll(version, NULL, 10), "version", version);
-        if (!result) code = cli_fail(cli, CLI_FAILED, "the value does not fit into memory; leave --json out");
-    }
+    struct text value = {0};
+    enum exit_code code = client_get_stream(cli, cli->args[0], -1, &value, &head);
+    json_t *result = code == CLI_OK ? large_json(&value, &head) : NULL;
+    if (code == CLI_OK && !result)
+        code = cli_fail(cli, CLI_FAILED, "the value does not fit into memory; leave --json out");
     if (result) print_json(result);
     json_decref(result);
     text_fini(&value);
-    text_fini(&base64);
     return code;
 }
 

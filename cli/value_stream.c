@@ -21,7 +21,7 @@ struct response {
     int fd;
     int status;
     uint64_t length;
-    char version[128];
+    struct value_head head;
     struct text in; /* what was read behind the headers, from `used` on */
     size_t used;
 };
@@ -54,7 +54,7 @@ static bool read_head(struct response *response)
         response->in.len += (size_t)count;
         response->in.bytes[response->in.len] = '\0';
         for (char *end; (end = strstr(response->in.bytes, "\r\n\r\n"));) {
-            char length[24] = "";
+            char length[24] = "", expires[24] = "";
             if (strncmp(response->in.bytes, "HTTP/1.1 ", 9) != 0) return false;
             response->status = (int)strtol(response->in.bytes + 9, NULL, 10);
             size_t head_bytes = (size_t)(end - response->in.bytes) + 4;
@@ -63,7 +63,9 @@ static bool read_head(struct response *response)
                 response->in.bytes[response->in.len] = '\0';
                 continue;
             }
-            find_header(response->in.bytes, "ETag", response->version, sizeof response->version);
+            find_header(response->in.bytes, "ETag", response->head.version, sizeof response->head.version);
+            if (find_header(response->in.bytes, "Hero-Expires-Us", expires, sizeof expires))
+                response->head.expires_us = strtoll(expires, NULL, 10);
             if (find_header(response->in.bytes, "Content-Length", length, sizeof length))
                 response->length = strtoull(length, NULL, 10);
             response->used = head_bytes;
@@ -234,9 +236,10 @@ static enum exit_code receive(const struct cli *cli, struct response *response, 
 }
 
 enum exit_code client_get_stream(const struct cli *cli, const char *key, int out_fd, struct text *text,
-                                 char version[128])
+                                 struct value_head *head)
 {
     struct response response = {.fd = connect_daemon(cli)};
+    *head = response.head;
     if (response.fd < 0) return CLI_NO_DAEMON;
     struct text request = {0};
     text_append_string(&request, "GET /value/");
@@ -253,7 +256,7 @@ enum exit_code client_get_stream(const struct cli *cli, const char *key, int out
         code = report(cli, &response);
     else
         code = receive(cli, &response, out_fd, text);
-    strcpy(version, response.version);
+    *head = response.head;
     text_fini(&request);
     text_fini(&response.in);
     close(response.fd);

@@ -71,6 +71,13 @@ def test_values_of_all_sizes():
         check("max_value_bytes" in error, error)
 
 
+def test_a_value_of_any_size_shows_when_it_expires():
+    for size in (1, 4 << 20):
+        ok("put", "expires", "--ttl-ms", "1000000", stdin=bytes(size))
+        reply = json.loads(ok("get", "expires", "--json"))
+        check(reply.get("expires_us", 0) > reply["stamp_us"], f"{size} bytes")
+
+
 def test_conditions():
     version = ok("put", "cond", "1", "--if-absent").decode().strip()
     equal(cli("put", "cond", "2", "--if-absent")[0], 1, "no longer absent")
