@@ -9,6 +9,8 @@
 
 #include "server/rpc_params.h"
 
+#define CLOSED_MESSAGE "the server is shutting down"
+
 /* ------------------------------------------------------------------------------------------------ error objects */
 
 static const struct {
@@ -235,6 +237,10 @@ static void call_start(struct rpc_request *request, json_t *object)
                             "the replies of this batch are over 16 MiB; the rest was not run: split it");
         return;
     }
+    if (!request->rpc->store) {
+        rpc_call_fail_store(call, HKV_E_CLOSED, CLOSED_MESSAGE);
+        return;
+    }
     const json_t *name = json_object_get(object, "method");
     call->method = rpc_method_find(json_string_value(name), json_string_length(name));
     if (!call->method) {
@@ -400,7 +406,9 @@ void rpc_request_start(struct rpc_request *request, void (*reply)(struct rpc_req
 {
     request->reply = reply;
     request->owner = owner;
-    if (!request->source.len) {
+    bool unread = request->source.len > 0;
+    if (unread && !request->rpc->store) refuse(request, RPC_STORE_ERROR(HKV_E_CLOSED), CLOSED_MESSAGE);
+    if (!unread || !request->rpc->store) {
         request_run(request);
         return;
     }

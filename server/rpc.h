@@ -49,7 +49,7 @@ enum rpc_code {
 
 /* What is the same for all requests of a server. Borrowed strings live as long as the server. */
 struct rpc {
-    struct hkv_store *store;
+    struct hkv_store *store; /* NULL: closed, every call ends with HKV_E_CLOSED */
     struct tasks *tasks;
     uint64_t started_ms;     /* wall clock */
     const char *socket_path; /* for server.info */

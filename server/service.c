@@ -183,6 +183,7 @@ void service_stop(struct service *service)
     while (service->tasks.working > 0 || http_transfer_count(service->http) > 0) uv_run(service->loop, UV_RUN_ONCE);
 
     hkv_close(service->rpc.store);
+    service->rpc.store = NULL;
     tasks_drain(&service->tasks); /* the ends of calls that waited */
     uv_run(service->loop, UV_RUN_NOWAIT);
     while (service->conns) conn_close(service->conns);

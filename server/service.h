@@ -4,8 +4,8 @@
  *                          └──────── other ─────▶ conn.c   newline-delimited JSON-RPC
  *
  * Stopping, in order: no new connections, nothing new is read; uploads and downloads are cut; what is on workers ends;
- * the store closes, which ends waiting calls with HKV_E_CLOSED; their replies are written as far as the sockets take
- * them. */
+ * the store closes, which ends waiting calls with HKV_E_CLOSED, and so do calls whose turn comes behind them; replies
+ * are written as far as the sockets take them. */
 #ifndef SERVER_SERVICE_H
 #define SERVER_SERVICE_H
 

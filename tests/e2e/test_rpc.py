@@ -477,6 +477,21 @@ def test_shutdown_in_order():
                 check("stopped" in own.log(), own.log())
 
 
+def test_a_shutdown_ends_what_waits_behind_a_waiting_call():
+    """A store keeps kv.wait_converged waiting until it closes; what comes behind it finds no store any more."""
+    peer = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a@127.0.0.1:9"
+    behind = [request("kv.put", 2, key="a", value=""), request("kv.get", 3, key="a"), request("kv.list", 4), [request("kv.list", 5)],
+              request("kv.status", 6), request("kv.watch", 7), request("kv.put", 8, key="long", value="A" * 100_000)]
+    with Daemon(SERVER) as own, own.connect() as connection, own.connect() as other:
+        other.result("kv.peer_add", {"peer": peer})
+        connection.send_json(request("kv.wait_converged", 1, timeout_ms=600_000))
+        connection.send(b"".join(json.dumps(each).encode() + b"\n" for each in behind))
+        other.result("health")
+        equal(own.stop(), 0, f"exit code, {own.log()}")
+        replies = [json.loads(line) for line in connection.stream]
+        equal(len([each for each in replies if isinstance(each, list) or "id" in each]), 1 + len(behind), f"replies: {replies}")
+
+
 def test_more_signals_do_not_cut_a_shutdown_short():
     """timeout(1) sends two of them, and so do shells to a group."""
     for _ in range(3):
