@@ -14,6 +14,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -57,9 +58,15 @@ def value_of(content):
 
 
 def free_udp_port():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One that the system gives to nobody who asks for any: it must be free again when a killed side starts anew."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def die_with_parent():
@@ -241,6 +248,8 @@ class DaemonSide:
             what = f"{self.program.name} answers on its socket; its log is {self.folder}/daemon.log"
             wait_until(what, self._connect, START_DEADLINE_S)
             self.info = self.call("kv.info")
+            if self.info["port_ipv4"] != self.port:
+                raise InteropError(f"another process has taken UDP port {self.port} of 127.0.0.1")
         except InteropError:
             self.process.kill()
             raise
