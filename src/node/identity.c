@@ -138,7 +138,10 @@ void data_dir_close(struct data_dir *dir)
         folder_free(dir->values);
         memdisk_free(dir->memory);
     }
-    if (dir->lock_fd >= 0) (void)close(dir->lock_fd);
+    if (dir->lock_fd >= 0) {
+        (void)flock(dir->lock_fd, LOCK_UN); /* a child that the program forked may hold the descriptor */
+        (void)close(dir->lock_fd);
+    }
     free(dir->path);
     *dir = (struct data_dir){.lock_fd = -1};
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "unit/node/fixture.h"
@@ -190,6 +191,25 @@ static void a_second_open_of_the_directory_is_refused(void **state)
     struct hkv_store *second;
     assert_err(HKV_E_LOCKED, hkv_open(&options, &second));
     assert_non_null(strstr(hkv_last_error(), one->dir.path));
+}
+
+/* A program may fork for reasons of its own, and the child lives on with all descriptors. */
+static void a_child_does_not_keep_the_directory_locked(void **state)
+{
+    struct one *one = *state;
+    int pipe_fds[2];
+    char byte;
+    assert_int_equal(pipe(pipe_fds), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        close(pipe_fds[1]);
+        _exit(read(pipe_fds[0], &byte, 1) == 0 ? 0 : 1); /* until the parent is done, or dead */
+    }
+    close(pipe_fds[0]);
+    hkv_close(one->store);
+    one->store = node_open(&one->dir, NULL);
+    close(pipe_fds[1]);
+    assert_int_equal(waitpid(child, NULL, 0), child);
 }
 
 static void keys_that_others_can_read_stop_the_start(void **state)
@@ -385,6 +405,7 @@ int main(void)
         TEST(versions_print_and_parse),
         TEST(lists_page_through_a_prefix_in_order),
         TEST(a_second_open_of_the_directory_is_refused),
+        TEST(a_child_does_not_keep_the_directory_locked),
         TEST(keys_that_others_can_read_stop_the_start),
         TEST(a_secret_that_differs_from_the_stored_one_stops_the_start),
         TEST(a_lone_store_is_healthy),
