@@ -19,6 +19,8 @@
  * of a concurrent losing write as the visible value, secrecy of values from holders of a read ticket. Where those
  * matter, use a consensus store such as etcd.
  *
+ * PROCESSES. A store belongs to the process that opened it. A child that was forked must not touch it.
+ *
  * THREADS. Every function may be called from any thread, except that hkv_close must be the last call on a store.
  * Blocking functions must not be called from a callback of the same store; the `_async` forms may. Callbacks run one at
  * a time on one thread of the library and must not block. A caller reads its own writes.
@@ -387,7 +389,8 @@ HKV_API enum hkv_err hkv_watch_with(struct hkv_store *store, const struct hkv_wa
                                     hkv_event_fn event, void *arg, struct hkv_watch **out);
 
 /* For a watcher that cannot take more now: no event begins until hkv_watch_resume(). When called in an event's
- * callback, that event is the last. Any thread; both do nothing when it is so already. */
+ * callback, that event is the last; from another thread, one may be on its way. Both do nothing when it is so already,
+ * or when `watch` is NULL. */
 HKV_API void hkv_watch_pause(struct hkv_watch *watch);
 HKV_API void hkv_watch_resume(struct hkv_watch *watch);
 
@@ -402,7 +405,8 @@ HKV_API void hkv_watch_close(struct hkv_watch *watch);
  * digits. */
 
 /* Keeps this peer as a seed: connected to now and after every restart. The same peer again adds addresses.
- * Errors: HKV_E_TICKET, HKV_E_INVALID (our own endpoint id). */
+ * Errors: HKV_E_TICKET, HKV_E_INVALID (our own endpoint id), HKV_E_NOT_FOUND (no address of it is given or known),
+ * HKV_E_PEER_UNREACHABLE (the host name cannot be resolved), HKV_E_LIMIT (1,024 peers). */
 HKV_API enum hkv_err hkv_peer_add(struct hkv_store *store, const char *peer);
 
 /* Forgets a peer: neither dialled nor waited for until added again. Errors: HKV_E_TICKET, HKV_E_NOT_FOUND. */
@@ -465,20 +469,22 @@ struct hkv_sync_result {
     size_t count;
 };
 
-/* Runs one session with every known peer, all at once, and waits for them. HKV_OK when there was no peer or at least
+/* A time limit of 0 is none, as HKV_FOREVER, here and in the waits below.
+ *
+ * Runs one session with every known peer, all at once, and waits for them. HKV_OK when there was no peer or at least
  * one session ended well; the single outcomes are in `out` (may be NULL), also on error. Released by
  * hkv_sync_result_free(). Errors: HKV_E_TIMEOUT, HKV_E_PEER_UNREACHABLE (none could be reached), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_sync_once(struct hkv_store *store, uint32_t timeout_ms, struct hkv_sync_result **out);
 HKV_API void hkv_sync_result_free(struct hkv_sync_result *result);
 
 /* Starts a session with one peer now, without keeping it as a seed unless it is one, and does not wait.
- * Errors: HKV_E_TICKET, HKV_E_INVALID. */
+ * Errors: as hkv_peer_add. */
 HKV_API enum hkv_err hkv_start_sync_with(struct hkv_store *store, const char *peer);
 
 /* Waits until for each selected peer (default: seeds, members and synced peers, less removed ones) a session begun
  * after this call was confirmed, or moved entries of which this node refused none, and no value of an entry known then
  * is missing. `peers` may be NULL with `peer_count` 0. Errors: HKV_E_NOT_CONVERGED (names peers and reasons),
- * HKV_E_TICKET, HKV_E_CLOSED. */
+ * HKV_E_TICKET, HKV_E_NOT_FOUND (a named peer is not known), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_wait_converged(struct hkv_store *store, const char *const *peers, size_t peer_count,
                                         uint32_t timeout_ms, uint64_t *waited_ms);
 

@@ -11,8 +11,9 @@
 
 /* ------------------------------------------------------------------------------------------------ peers */
 
-/* A peer's name: a ticket, id@host:port, or the 64 hex digits of a known one. Host names are looked up here. */
-static enum hkv_err parse_peer(const char *text, struct endpoint_address *out)
+/* A peer's name: a ticket, id@host:port, or the 64 hex digits of a known one. With `resolve` a host name is looked up,
+ * else it is only part of the name. */
+static enum hkv_err parse_peer(const char *text, bool resolve, struct endpoint_address *out)
 {
     struct peer_name name;
     if (text == NULL)
@@ -22,7 +23,8 @@ static enum hkv_err parse_peer(const char *text, struct endpoint_address *out)
     if (slice.len == ID_TEXT_MAX - 1 && memchr(slice.data, '@', slice.len) == NULL)
         return endpoint_id_parse(slice, &out->id);
     TRY(peer_name_parse(slice, &name));
-    enum hkv_err err = name.host[0] == '\0' ? HKV_OK : resolve_now(name.host, name.port, &name.endpoint.addrs);
+    enum hkv_err err =
+        name.host[0] == '\0' || !resolve ? HKV_OK : resolve_now(name.host, name.port, &name.endpoint.addrs);
     if (err == HKV_OK) {
         *out = name.endpoint;
         name.endpoint = (struct endpoint_address){0};
@@ -42,7 +44,15 @@ struct peer_change {
 static void add_on_network(struct hkv_store *store, void *arg)
 {
     struct peer_change *change = arg;
-    struct peer *peer;
+    struct peer *peer = peers_find(&store->peers, &change->address.id);
+    if (change->address.addrs.count == 0 && (peer == NULL || peer->addrs.count == 0)) {
+        char id[ID_TEXT_MAX];
+        change->err =
+            error_set(HKV_E_NOT_FOUND, "no address of peer %.10s is known; give its endpoint ticket, or id@host:port",
+                      id_format(change->address.id.bytes, id));
+        error_save(&change->why);
+        return;
+    }
     enum hkv_err err = peers_get(&store->peers, &change->address.id, PEER_CLAIM_SEED, &peer);
     if (err == HKV_OK) err = peer_named_at(peer, &change->address.addrs);
     if (err == HKV_OK) {
@@ -76,7 +86,7 @@ static enum hkv_err add_peer(struct hkv_store *store, const char *text, bool kee
 {
     struct peer_change change = {.keep = keep};
     TRY(node_call_begin(store));
-    enum hkv_err err = parse_peer(text, &change.address);
+    enum hkv_err err = parse_peer(text, true, &change.address);
     if (err == HKV_OK) {
         node_on_network(store, add_on_network, &change);
         err = change_result(&change);
@@ -122,7 +132,7 @@ enum hkv_err hkv_peer_remove(struct hkv_store *store, const char *text)
 {
     struct peer_change change = {0};
     TRY(node_call_begin(store));
-    enum hkv_err err = parse_peer(text, &change.address);
+    enum hkv_err err = parse_peer(text, false, &change.address);
     if (err == HKV_OK) {
         node_on_network(store, remove_on_network, &change);
         err = change_result(&change);
@@ -358,7 +368,7 @@ static enum hkv_err round_call_new(struct hkv_store *store, enum sync_round_kind
     }
     for (size_t i = 0; err == HKV_OK && i < peer_count; i++) {
         struct endpoint_address address;
-        err = parse_peer(peers[i], &address);
+        err = parse_peer(peers[i], false, &address);
         if (err == HKV_OK) call->ids[i] = address.id;
         if (err == HKV_OK) endpoint_address_fini(&address);
     }

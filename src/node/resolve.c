@@ -14,6 +14,7 @@ struct resolution {
     uint16_t port;
     struct address_set addrs;
     enum hkv_err err;
+    struct error_text why;
 };
 
 static enum hkv_err add(const struct addrinfo *found, uint16_t port, struct address_set *out)
@@ -50,6 +51,7 @@ static void resolve_done(struct job *job)
     struct peer *peer = peers_find(&store->peers, &r->id);
     if (peer != NULL && store->transport != NULL) { /* else closing */
         peer->resolved = true;
+        if (r->err != HKV_OK) error_restore(&r->why);
         if (r->err != HKV_OK || peer_named_at(peer, &r->addrs) != HKV_OK)
             node_log(store, HKV_LOG_WARN, "peers", "%s", error_last());
         peer_wake(peer, 0);
@@ -62,6 +64,7 @@ static void resolve_run(struct job *job)
 {
     struct resolution *r = (struct resolution *)(void *)job;
     r->err = resolve_now(r->host, r->port, &r->addrs);
+    if (r->err != HKV_OK) error_save(&r->why);
     r->job.run = resolve_done;
     env_run_on(node_env(r->store), ENV_NETWORK, &r->job);
 }

@@ -27,6 +27,11 @@ static uint64_t jitter(struct hkv_store *store, uint64_t delay_us)
     return delay_us - delay_us / 10 + delay_us / 5 * (uint64_t)random / UINT32_MAX;
 }
 
+static uint64_t write_delay_us(const struct peer *peer)
+{
+    return peer->member ? SYNC_WRITE_DELAY_US : SYNC_FOREIGN_DELAY_US;
+}
+
 static uint64_t backoff_us(const struct sync_driver *driver, unsigned failures)
 {
     uint64_t limit = driver->store->anti_entropy_us;
@@ -263,7 +268,7 @@ static void schedule_next(struct sync_session *s, struct peer *peer, bool neutra
         peer->repeats = 0;
         peer_schedule(peer, jitter(store, store->anti_entropy_us));
     }
-    if (peer->again && outcome->err == HKV_OK) peer_wake(peer, SYNC_WRITE_DELAY_US);
+    if (peer->again && outcome->err == HKV_OK) peer_wake(peer, write_delay_us(peer));
     peer->again = false;
 }
 
@@ -327,7 +332,7 @@ void sync_entries_changed(struct sync_driver *driver, const struct peer *from)
         if (peer == from || !peer_is_selected(peer) || peer->failures > 0) continue;
         if (peer->session == NULL && peer->last_confirmed && fingerprint_equal(&peer->confirmed, &counts.fingerprint))
             continue;
-        peer_wake(peer, peer->member ? SYNC_WRITE_DELAY_US : SYNC_FOREIGN_DELAY_US);
+        peer_wake(peer, write_delay_us(peer));
     }
 }
 
@@ -517,7 +522,7 @@ static void rounds_session_ended(struct sync_driver *driver, const struct sync_s
             bool begun_before = s->number <= round->begun;
             bool aborted = s->docs.outcome.is_aborted && s->docs.outcome.abort_reason == DOCS_ABORT_ALREADY_SYNCING;
             if (begun_before || aborted)
-                peer_wake(s->peer, 0);
+                peer_wake(s->peer, aborted ? SYNC_BACKOFF_FIRST_US : 0);
             else
                 round_peer_ended(round, p, s->peer, &s->docs.outcome, clean);
         }
@@ -558,10 +563,11 @@ static enum hkv_err round_select(struct sync_driver *driver, struct sync_round *
     if (round->peers == NULL) return error_set(HKV_E_NOMEM, "no memory to wait for peers");
     for (size_t i = 0; i < limit; i++) {
         struct peer *peer;
-        if (round->selected != NULL)
-            TRY(peers_get(peers, &round->selected[i], PEER_CLAIM_SEED, &peer));
-        else
-            peer = peers->items[i];
+        char id[ID_TEXT_MAX];
+        peer = round->selected == NULL ? peers->items[i] : peers_find(peers, &round->selected[i]);
+        if (peer == NULL)
+            return error_set(HKV_E_NOT_FOUND, "no peer %.10s is known; add it first",
+                             id_format(round->selected[i].bytes, id));
         if (round->selected == NULL && !peer_is_selected(peer)) continue;
         round->peers[round->peer_count++].id = peer->id;
     }

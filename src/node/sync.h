@@ -78,7 +78,8 @@ struct sync_round_peer {
 };
 
 /* A wait for sessions with some or all peers. The caller fills the first part; it stays in place until `done`, which is
- * called once on the network thread. HKV_E_TIMEOUT (once), HKV_E_NOT_CONVERGED, HKV_E_CLOSED, HKV_E_PEER_UNREACHABLE.
+ * called once on the network thread. HKV_E_TIMEOUT (once), HKV_E_NOT_CONVERGED, HKV_E_CLOSED, HKV_E_PEER_UNREACHABLE,
+ * HKV_E_NOT_FOUND (a selected one is not known).
  */
 struct sync_round {
     enum sync_round_kind kind;

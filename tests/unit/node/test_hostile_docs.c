@@ -1,5 +1,6 @@
 /* Peers that break the rules of a sync session with a whole store, as the one that dials and as the one that is
  * dialled. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -466,6 +467,40 @@ static void a_dialled_peer_that_says_nothing_is_given_up(void **state)
     is_well(rig);
 }
 
+static void answer_that_it_is_busy(struct raw *raw, struct raw_stream *s)
+{
+    struct buf bytes = {0};
+    (void)raw;
+    if (s->step++ > 0) return;
+    assert_ok(docs_write_abort(&bytes, DOCS_ABORT_ALREADY_SYNCING));
+    raw_send_buf(s, &bytes);
+    raw_finish(s);
+}
+
+static void tell_done(void *arg, enum hkv_err err, const char *error, uint64_t waited_ms)
+{
+    (void)err, (void)error, (void)waited_ms;
+    atomic_store((atomic_bool *)arg, true);
+}
+
+static bool is_done(void *arg)
+{
+    return atomic_load((atomic_bool *)arg);
+}
+
+/* While somebody waits for it, it is asked again and again, but not without a pause between. */
+static void a_peer_that_is_always_busy_is_not_asked_all_the_time(void **state)
+{
+    struct rig *rig = *state;
+    atomic_bool done = false;
+    rig->raw.data = answer_that_it_is_busy;
+    raw_be_known(&rig->raw, rig->store[0]);
+    assert_ok(hkv_wait_converged_async(rig->store[0], NULL, 0, 1500, tell_done, &done));
+    raw_until(&rig->raw, is_done, &done, "the wait ends");
+    assert_true(rig->raw.accepted_count >= 1);
+    assert_true(rig->raw.accepted_count <= 10);
+}
+
 /* ---- many at once ---- */
 
 /* One endpoint takes every session it can get and begins none: another peer still gets in. */
@@ -517,6 +552,7 @@ int main(void)
         TEST(a_flood_of_fingerprints_is_answered_or_ended),
         TEST(a_dialled_peer_that_answers_badly_is_only_tried_again),
         TEST(a_dialled_peer_that_says_nothing_is_given_up),
+        TEST(a_peer_that_is_always_busy_is_not_asked_all_the_time),
         TEST(idle_sessions_of_one_peer_leave_room),
         TEST(a_peer_that_dials_in_a_loop_is_served_last_come),
     };

@@ -93,6 +93,29 @@ static void a_removed_peer_stays_removed_though_it_syncs_with_us(void **state)
     assert_err(HKV_E_NOT_FOUND, hkv_peer_remove(pair->store[0], pair->info[1].endpoint_id));
 }
 
+/* The name of its host need not be known any more. This one has a part that is too long for anybody to look it up. */
+static void a_peer_is_removed_by_a_name_that_cannot_be_resolved(void **state)
+{
+    struct pair *pair = *state;
+    char name[256];
+    node_connect(pair->store[0], pair->store[1]);
+    snprintf(name, sizeof name, "%s@%070d.invalid:24376", pair->info[1].endpoint_id, 0);
+    assert_ok(hkv_peer_remove(pair->store[0], name));
+}
+
+static void who_is_not_known_is_neither_waited_for_nor_kept(void **state)
+{
+    struct pair *pair = *state;
+    const char *const unknown[] = {pair->info[1].endpoint_id};
+    struct hkv_peers *peers;
+    assert_err(HKV_E_NOT_FOUND, hkv_wait_converged(pair->store[0], unknown, 1, HKV_FOREVER, NULL));
+    assert_err(HKV_E_NOT_FOUND, hkv_peer_add(pair->store[0], unknown[0]));
+    assert_err(HKV_E_NOT_FOUND, hkv_start_sync_with(pair->store[0], unknown[0]));
+    assert_ok(hkv_peers(pair->store[0], &peers));
+    assert_int_equal(peers->count, 0);
+    hkv_peers_free(peers);
+}
+
 /* Peers that cannot be reached (the store has no IPv6) are as many as a node remembers. */
 static void strangers_leave_room_for_a_seed(void **state)
 {
@@ -116,6 +139,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_dial_that_nobody_answers_keeps_no_peer_off, setup, teardown),
         cmocka_unit_test_setup_teardown(a_removed_peer_stays_removed_though_it_syncs_with_us, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_peer_is_removed_by_a_name_that_cannot_be_resolved, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_is_not_known_is_neither_waited_for_nor_kept, setup, teardown),
         cmocka_unit_test_setup_teardown(strangers_leave_room_for_a_seed, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
