@@ -74,13 +74,11 @@ extern "C" {
 /* An open store. */
 struct hkv_store;
 
-/* ---------------------------------------------------------------------------------------------------------- open,
- * close */
+/* ------------------------------------------------------------------------------------------------ open, close */
 
 enum hkv_format {
-    HKV_FORMAT_AUTO,   /* that of the namespace: native for one created here; after joining, what its format record says
-                        */
-    HKV_FORMAT_NATIVE, /* docs: formats.md 1 */
+    HKV_FORMAT_AUTO,    /* native for a namespace created here; after joining, what its format record says */
+    HKV_FORMAT_NATIVE,  /* docs: formats.md 1 */
     HKV_FORMAT_HERO_V1, /* of Rust hero_codescalers_kvs clusters; not offered yet (HKV_E_UNSUPPORTED) */
 };
 
@@ -245,8 +243,7 @@ HKV_API enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t
 struct hkv_list_entry {
     const char *key; /* NUL behind it for convenience */
     size_t key_bytes;
-    const uint8_t
-        *value; /* NULL when only keys were asked for, when it is longer than HKV_LIST_VALUE_MAX or unreadable */
+    const uint8_t *value; /* NULL: not asked for, longer than HKV_LIST_VALUE_MAX, or unreadable */
     uint64_t length;
     struct hkv_version version;
     uint64_t expires_us;
@@ -328,9 +325,8 @@ struct hkv_event {
     const char *key; /* NULL for events that are not about a key; NUL behind it */
     size_t key_bytes;
     struct hkv_version version;
-    const char *peer; /* endpoint id, hex; NULL for local events */
-    const char
-        *reason; /* NULL for a plain write; "prefix": another entry at a prefix of its key removed the shown one */
+    const char *peer;   /* endpoint id, hex; NULL for local events */
+    const char *reason; /* NULL: a plain write; "prefix": an entry at a prefix of the key removed the shown one */
     struct hkv_position position;        /* where to go on behind this event (`from`); epoch 0: it has none */
     struct hkv_position first_available; /* OVERRUN: the first change that the log still has, or will have */
     bool sync_ok;                        /* SYNC_FINISHED */
@@ -398,8 +394,7 @@ HKV_API void hkv_watch_resume(struct hkv_watch *watch);
  * Watches that are still open when hkv_close() is called are ended by it. */
 HKV_API void hkv_watch_close(struct hkv_watch *watch);
 
-/* ---------------------------------------------------------------------------------------------------------- peers and
- * sync */
+/* ----------------------------------------------------------------------------------------------- peers and sync */
 
 /* A peer is named by an `endpoint…` ticket, `endpointid@host:port`, or, where it is known already, by its 64 hex
  * digits. */
@@ -586,8 +581,7 @@ enum hkv_problem_kind {
 /* A value that is not whole on this node, with one of the entries that point to it. */
 struct hkv_problem {
     enum hkv_problem_kind kind;
-    const char
-        *key; /* NUL behind it; a system record's name or a foreign key when not is_user_key; "" when not found */
+    const char *key; /* NUL behind it; not is_user_key: a system record's name or a foreign key; "": not found */
     size_t key_bytes;
     bool is_user_key;
     uint8_t author[32];
@@ -631,9 +625,8 @@ struct hkv_verify_counts {
 
 struct hkv_verify_result {
     struct hkv_verify_counts kinds[HKV_VERIFY_KIND_COUNT];
-    bool sound; /* nothing bad was found */
-    bool
-        unreadable; /* a page of the database is damaged: what lies behind it was not looked at, nor can it be mended */
+    bool sound;      /* nothing bad was found */
+    bool unreadable; /* a page of the database is damaged: what lies behind it was not looked at, nor can be mended */
     char first[HKV_VERIFY_SENTENCE_BYTES]; /* the first thing that was found bad, in words; "" when sound */
     uint64_t took_ms;
 };

@@ -255,8 +255,7 @@ void hkv_peers_free(struct hkv_peers *peers)
     free(peers);
 }
 
-/* ------------------------------------------------------------------------------------------------ sessions and waits
- */
+/* ------------------------------------------------------------------------------------------- sessions and waits */
 
 /* A round with whoever waits for it: a blocked caller, or a callback. */
 struct round_call {

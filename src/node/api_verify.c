@@ -160,8 +160,7 @@ enum hkv_err hkv_verify_async(struct hkv_store *store, const struct hkv_verify_o
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ of a stopped store
- */
+/* ------------------------------------------------------------------------------------------- of a stopped store */
 
 static enum hkv_err run_check(struct kv_check *check, const struct hkv_verify_options *options)
 {

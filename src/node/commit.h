@@ -1,10 +1,12 @@
 /* Group commit: what waits to change the store runs in one transaction, which is committed once; then each is told.
  *
- *   any thread ── commit_submit(task) ──▶ two queues (local writes first) ──▶ one drain job on the replica thread
- *                                             kv_begin
- *                                             savepoint, task->apply, release     one task's failure undoes that task
- * alone …                                   at most COMMIT_TASKS_MAX tasks, about COMMIT_US_MAX kv_commit changes →
- * watchers, task->complete  nothing leaves before the commit
+ *   any thread ── commit_submit(task) ──▶ two queues (local writes first) ──▶ one drain job on the replica thread:
+ *
+ *       kv_begin
+ *       savepoint, task->apply, release    one task's failure undoes that task alone
+ *       …                                  at most COMMIT_TASKS_MAX tasks, about COMMIT_US_MAX
+ *       kv_commit
+ *       changes → watchers, task->complete nothing leaves before the commit
  *
  * When an SQL error ends the whole transaction (a full disk does), or the commit itself fails, nobody was acknowledged:
  * each task of the group runs again alone once, in a transaction of its own, and the one that fails gets the error.

@@ -1,7 +1,7 @@
 /* Joining a namespace by ticket (hkv_join), and what a process that died in the middle of it left.
  *
- *   keys/namespace.join written ─▶ store emptied for the new namespace (one transaction) ─▶ keys/namespace.secret
- * replaced or removed ─▶ keys/namespace.join removed
+ *   keys/namespace.join written ─▶ store emptied for the new namespace (one transaction)
+ *                               ─▶ keys/namespace.secret replaced or removed ─▶ keys/namespace.join removed
  *
  * The transaction decides: before it the old namespace stands, after it the new one. join_recover() finishes or drops
  * the rest. */

@@ -1,7 +1,7 @@
 /* Opening and closing a store: brings the parts up in order, and down in the reverse one.
  *
- *   directory, lock, secrets ─▶ kv ─▶ committer, watches ─▶ peers, driver, fetcher, server ─▶ threads ─▶ endpoint ─▶
- * records, first syncs
+ *   directory, lock, secrets ─▶ kv ─▶ committer, watches ─▶ peers, driver, fetcher, server
+ *                            ─▶ threads ─▶ endpoint ─▶ records, first syncs
  *
  * store_stop() undoes as much of it as was done, so that a failed open and a close are the same code. */
 #include <arpa/inet.h>
@@ -166,8 +166,7 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ secrets, namespace
- */
+/* ------------------------------------------------------------------------------------------- secrets, namespace */
 
 static enum hkv_err make_secret(struct hkv_store *store, const char *name, struct secret_key *out)
 {
@@ -257,8 +256,7 @@ static enum hkv_err open_kv(struct hkv_store *store, const struct hkv_options *o
                      store->dir.path, id_format(stored.bytes, have), id_format(config.namespace.bytes, want));
 }
 
-/* ------------------------------------------------------------------------------------------------ facts kept in the
- * store */
+/* -------------------------------------------------------------------------------------- facts kept in the store */
 
 static enum hkv_err meta_has(struct hkv_store *store, const char *name, bool *has)
 {

@@ -498,8 +498,7 @@ enum hkv_err records_write(struct hkv_store *store, bool with_format)
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------ keeping ours up to
- * date */
+/* -------------------------------------------------------------------------------------- keeping ours up to date */
 
 static bool addresses_equal(const struct address_set *a, const struct address_set *b)
 {

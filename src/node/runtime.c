@@ -44,8 +44,7 @@ static void real_random(struct env *env, void *out, size_t len)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------ timers (network
- * thread) */
+/* -------------------------------------------------------------------------------------- timers (network thread) */
 
 static bool timer_before(const struct env_timer *a, const struct env_timer *b)
 {

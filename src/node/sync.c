@@ -183,8 +183,7 @@ void sync_peer_gone(void *arg, const struct peer *peer)
     committer_submit(&store->committer, &task->task);
 }
 
-/* ------------------------------------------------------------------------------------------------ the end of a session
- */
+/* ----------------------------------------------------------------------------------------- the end of a session */
 
 static bool is_clean(const struct docs_outcome *outcome)
 {

@@ -1,9 +1,13 @@
 /* Sessions with peers: when they begin, what happens at their end, and who waits for them. Network thread only, but for
  * what says so.
  *
- *   due (interval, wake-up, back-off) ─▶ dial ─▶ session ─┬─▶ ok:     next at the interval; at once again when entries
- * moved and the peer dials us ──▶ accept rule ─────▶ session ─────────┘           peer is a member; values are fetched,
- * other peers woken └─▶ failed: back-off, 250 ms doubling to the interval (at most 30 s)
+ *   due (interval, wake-up, back-off) ─▶ dial ──┐
+ *   the peer dials us ───────────▶ accept rule ─┴▶ session ─┐
+ *       ┌───────────────────────────────────────────────────┘
+ *       ├─▶ ok, nothing moved    next at the interval
+ *       ├─▶ ok, entries moved    values are fetched, other peers woken; at once again when we dialled and the peer is
+ *       │                        a member, else at the interval
+ *       └─▶ failed               back-off, 250 ms doubling up to the interval (at most 30 s)
  *
  * One session occupies a pair of nodes at a time. When both dial at once, the one dialled by the smaller endpoint id
  * survives (wire/docs.md 5.5). */

@@ -22,8 +22,8 @@ struct sync_driver {
 
 /* One session, from dialling or accepting to the end of its connection.
  *
- *   occupies: it is peer->session, the one that counts for the pair. Lost at its end, or when a session of the peer's
- * wins. Freed when the core has ended, no batch is out, and stream and connection are closed. */
+ * It occupies the pair while peer->session points to it: until its end, or until a session of the peer's wins. It is
+ * freed when the core has ended, no batch is out, and stream and connection are closed. */
 struct sync_session {
     struct sync_driver *driver;
     struct sync_session *next;

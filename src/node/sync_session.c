@@ -1,8 +1,9 @@
 /* One docs session over one connection: performs the effects of the core (docs/session.h) and keeps the time limits.
  *
  *   dialler   dial ─▶ opened: stream, core ─▶ … END ─▶ our FIN acknowledged ─▶ close
- *   acceptor  accepted ─▶ stream: core ─▶ … END ─▶ the dialler closes, or SYNC_LINGER_US is over (wire/endpoint.md 9,
- * 14 and 15) */
+ *   acceptor  accepted ─▶ stream: core ─▶ … END ─▶ the dialler closes, or SYNC_LINGER_US is over
+ *
+ * (wire/endpoint.md 9, 14 and 15) */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -37,8 +38,7 @@ static void free_if_over(struct sync_session *s)
     free(s);
 }
 
-/* ------------------------------------------------------------------------------------------------ batches on their way
- */
+/* ----------------------------------------------------------------------------------------- batches on their way */
 
 static struct sync_session *session_of(struct job *job, struct docs_batch **batch)
 {

@@ -110,8 +110,7 @@ static uint64_t tail_find(struct watch_hub *hub, uint64_t position)
     return low;
 }
 
-/* ------------------------------------------------------------------------------------------------ events (callback
- * thread) */
+/* ------------------------------------------------------------------------------------- events (callback thread) */
 
 static bool is_stopped(const struct hkv_watch *w)
 {
@@ -173,8 +172,7 @@ static void tell_progress(struct hkv_watch *w)
     tell(w, &event);
 }
 
-/* ------------------------------------------------------------------------------------------------ steps (callback
- * thread) */
+/* -------------------------------------------------------------------------------------- steps (callback thread) */
 
 /* What `deliver` does next; decided under the lock, done without it. */
 struct step {
@@ -329,8 +327,7 @@ static size_t take_step(struct hkv_watch *w, struct step *step)
     return done;
 }
 
-/* ------------------------------------------------------------------------------------------------ turns (callback
- * thread) */
+/* -------------------------------------------------------------------------------------- turns (callback thread) */
 
 static void watch_free(struct hkv_watch *w)
 {
@@ -395,8 +392,7 @@ static void deliver(struct job *job)
     if (!alive) watch_free(w);
 }
 
-/* ------------------------------------------------------------------------------------------------ ticks (network
- * thread) */
+/* --------------------------------------------------------------------------------------- ticks (network thread) */
 
 static void hub_arm(struct job *job)
 {

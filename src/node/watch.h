@@ -12,9 +12,13 @@
  * the tail, whatever the number and the speed of the watches; and OVERRUN happens only when the log itself no longer
  * holds what a watch wants next, or became another one (epoch). The log is read on the callback thread.
  *
- *   LIST ──all keys listed: PROGRESS──▶ LOG ──position in the tail──▶ LIVE      begin: LIST with `list`, LOG with
- * `from`, ▲                                  ▲ ◀──────tail moved past it──── │       else LIVE └──────list──── OVERRUN
- * ───────────┘ ◀──── lost the log ─── any state
+ *   state   reads                     goes on to
+ *   LIST    keys, page by page        LOG when all are listed (PROGRESS)
+ *   LOG     the log, page by page     LIVE when its position lies in the tail
+ *   LIVE    the tail                  LOG when the tail has moved past it
+ *   any                               LIST, or LOG without `list`, when the log does not hold what comes next (OVERRUN)
+ *
+ * It begins in LIST with `list` and without `from`, else in LOG.
  *
  * Deliveries of one watch are one job at a time on the callback thread; after WATCH_TURN_EVENTS events the job goes
  * back behind the others. Events about syncs are in the tail only: a watch that has fallen behind does not get them.

@@ -79,8 +79,7 @@ static bool real_wait(struct node_world *world, struct node_signal *signal, uint
     return set;
 }
 
-/* ------------------------------------------------------------------------------------------------ endpoint (network
- * thread) */
+/* ------------------------------------------------------------------------------------ endpoint (network thread) */
 
 static enum hkv_err parse_bind(const char *name, const char *text, bool ipv6, struct socket_address *out, bool *use)
 {
