@@ -185,3 +185,20 @@ enum hkv_err node_on_replica(struct hkv_store *store, enum hkv_err (*apply)(stru
     if (call.err != HKV_OK) error_restore(&call.why);
     return call.err;
 }
+
+char *node_addresses_text(const struct address_set *addrs)
+{
+    struct buf text = {0};
+    enum hkv_err err = HKV_OK;
+    for (size_t i = 0; err == HKV_OK && i < addrs->count; i++) {
+        char socket[ADDRESS_TEXT_MAX];
+        const struct address *a = &addrs->items[i];
+        if (a->kind == ADDRESS_IP) socket_address_format(&a->socket, socket);
+        if (i > 0) err = buf_append_byte(&text, ',');
+        if (err == HKV_OK) err = buf_append_slice(&text, slice_of_text(a->kind == ADDRESS_IP ? socket : a->relay_url));
+    }
+    if (err == HKV_OK) err = buf_append_byte(&text, '\0');
+    if (err == HKV_OK) return (char *)text.data;
+    buf_fini(&text);
+    return NULL;
+}

@@ -1,10 +1,11 @@
 /* One open store: the struct behind the public handle, and what its parts share.
  *
  *   api_*.c     public functions: check arguments, hand work over, wait
- *   open.c      brings the parts up and down in order
+ *   open.c      brings the parts up and down in order            options.c  whether options make sense
  *   world_real.c, runtime.c   threads, clocks, timers, endpoint (another world in tests: world.h)
  *   commit.c    replica thread: group commit
- *   sync_*.c    network thread: sessions with peers              watch.c     events for the application
+ *   sync*.c     network thread: sessions with peers              watch.c     events for the application
+ *   peers.c     who they are and where                           join.c      another namespace, by ticket
  *   serve.c     network thread and workers: contents for peers   fetch.c     contents from peers
  *   records.c   format and member records                        identity.c  data directory, secrets
  *   clock.c     our clock and those of peers                      holders.c   who else has this node's identity
@@ -145,6 +146,9 @@ bool node_values_accessible(struct hkv_store *store, char *why, size_t why_bytes
 /* Adds the addresses under which this node may be reached. Not from the network thread. Errors: HKV_E_NETWORK,
  * HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err node_addresses(struct hkv_store *store, struct address_set *out);
+
+/* Addresses as text, comma separated; NULL: no memory. The caller frees it. */
+char *node_addresses_text(const struct address_set *addrs);
 
 /* Leaves a public function when an argument that must be given is NULL. */
 #define NEED_ARGUMENT(argument)                                                                                        \

@@ -12,12 +12,9 @@
 
 #define REPEATS_MAX            3 /* sessions in a row with one peer because entries moved */
 #define PERSIST_AFTER_US       ((uint64_t)600000000)
-#define CONVERGE_RETRY_US      ((uint64_t)200000)
 #define RESOLVE_AFTER_FAILURES 4 /* in a row, after which a host name is looked up anew */
 
-static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean);
-static void rounds_check(struct sync_driver *driver);
-static void check_closed(struct sync_driver *driver);
+static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err);
 
 /* A delay with 10 % jitter either way. */
 static uint64_t jitter(struct hkv_store *store, uint64_t delay_us)
@@ -57,8 +54,6 @@ static void publish(struct hkv_store *store, enum hkv_event_type type, const str
 }
 
 /* ------------------------------------------------------------------------------------------------ beginning */
-
-static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err);
 
 static void dial(struct sync_driver *driver, struct peer *peer)
 {
@@ -248,6 +243,15 @@ static void count_failure(struct sync_driver *driver, struct peer *peer, const s
     memcpy(peer->why, outcome->why.text, sizeof peer->why);
 }
 
+static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err)
+{
+    struct docs_outcome outcome = {.err = err};
+    error_save(&outcome.why);
+    count_failure(driver, peer, &outcome);
+    if (peer_is_selected(peer)) peer_schedule(peer, jitter(driver->store, backoff_us(driver, peer->failures)));
+    sync_rounds_dial_failed(driver, peer, &outcome);
+}
+
 /* When the next session with the peer begins. `neutral`: neither success nor failure. */
 static void schedule_next(struct sync_session *s, struct peer *peer, bool neutral)
 {
@@ -306,7 +310,7 @@ void sync_session_ended(struct sync_session *s)
         sync_entries_changed(driver, peer);
         records_refresh(driver->store->records);
     }
-    if (!neutral || peer->session == NULL) rounds_session_ended(driver, s, is_clean(outcome));
+    if (!neutral || peer->session == NULL) sync_rounds_session_ended(driver, s, is_clean(outcome));
 }
 
 void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
@@ -317,7 +321,7 @@ void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
     if (s->peer != NULL && s->peer->session == s) s->peer->session = NULL;
     if (s->peer != NULL) s->peer->session_count--;
     if (s->role == DOCS_ACCEPTOR) driver->accepted_count--;
-    check_closed(driver);
+    sync_check_closed(driver);
 }
 
 void sync_entries_changed(struct sync_driver *driver, const struct peer *from)
@@ -339,7 +343,7 @@ void sync_values_changed(struct sync_driver *driver)
 {
     if (driver->closing) return;
     records_refresh(driver->store->records);
-    rounds_check(driver);
+    sync_rounds_check(driver);
 }
 
 void sync_abort_all(struct sync_driver *driver)
@@ -357,255 +361,6 @@ void sync_counters(const struct sync_driver *driver, struct sync_counters *out)
     *out = driver->counters;
 }
 
-/* ------------------------------------------------------------------------------------------------ rounds */
-
-static void check_closed(struct sync_driver *driver)
-{
-    if (driver->closed_done == NULL || driver->sessions != NULL || driver->round_tasks != 0) return;
-    void (*done)(void *arg) = driver->closed_done;
-    driver->closed_done = NULL;
-    done(driver->closed_arg);
-}
-
-static void round_finish(struct sync_round *round, enum hkv_err err)
-{
-    struct sync_driver *driver = round->driver;
-    struct sync_round **at = &driver->rounds;
-    while (*at != round) at = &(*at)->next;
-    *at = round->next;
-    env_timer_cancel(node_env(driver->store), &round->timer);
-    if (!round->task_out) {
-        round->done(round, err);
-        return;
-    }
-    round->over = true;
-    round->result = err;
-    if (err != HKV_OK) error_save(&round->why);
-}
-
-static size_t round_pending(const struct sync_round *round)
-{
-    size_t pending = 0;
-    for (size_t i = 0; i < round->peer_count; i++) pending += !round->peers[i].done;
-    return pending;
-}
-
-static enum hkv_err once_result(const struct sync_round *round)
-{
-    for (size_t i = 0; i < round->peer_count; i++)
-        if (round->peers[i].done && round->peers[i].err == HKV_OK) return HKV_OK;
-    if (round->peer_count == 0) return HKV_OK;
-    char id[ID_TEXT_MAX];
-    return error_set(HKV_E_PEER_UNREACHABLE, "no session with any of %zu peers ended well; %.10s: %s",
-                     round->peer_count, id_format(round->peers[0].id.bytes, id), round->peers[0].why);
-}
-
-static enum hkv_err not_converged(const struct sync_round *round, uint64_t missing)
-{
-    char text[ERROR_TEXT_MAX] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < round->peer_count && used + 1 < sizeof text; i++) {
-        const struct sync_round_peer *p = &round->peers[i];
-        char id[ID_TEXT_MAX];
-        if (p->done) continue;
-        int n = snprintf(text + used, sizeof text - used, "%s%.10s: %s", used == 0 ? "" : "; ",
-                         id_format(p->id.bytes, id), p->why[0] == '\0' ? "no session ended yet" : p->why);
-        used += n > 0 ? (size_t)n : 0;
-    }
-    if (missing > 0 && used + 1 < sizeof text)
-        (void)snprintf(text + used, sizeof text - used, "%s%llu values have not arrived", used == 0 ? "" : "; ",
-                       (unsigned long long)missing);
-    return error_set(HKV_E_NOT_CONVERGED, "not converged in %u ms: %s", round->timeout_ms, text);
-}
-
-static void round_task_done(struct job *job);
-
-static enum hkv_err round_task_apply(struct commit_task *task, struct kv *kv)
-{
-    struct sync_round *round = (struct sync_round *)(void *)((char *)task - offsetof(struct sync_round, task));
-    if (!round->mark_known) return kv_value_mark(kv, &round->mark);
-    return kv_value_missing(kv, round->mark, &round->missing);
-}
-
-static void round_task_complete(struct commit_task *task, enum hkv_err err)
-{
-    struct sync_round *round = (struct sync_round *)(void *)((char *)task - offsetof(struct sync_round, task));
-    round->task.err = err;
-    round->job.run = round_task_done;
-    env_run_on(node_env(round->driver->store), ENV_NETWORK, &round->job);
-}
-
-static void round_ask(struct sync_round *round)
-{
-    round->task = (struct commit_task){.apply = round_task_apply, .complete = round_task_complete};
-    round->task_out = true;
-    round->missing = true;
-    round->driver->round_tasks++;
-    committer_submit(&round->driver->store->committer, &round->task);
-}
-
-/* Ends the round when nothing is left to wait for. */
-static void round_check(struct sync_round *round)
-{
-    if (round->task_out) {
-        round->look_again = true;
-    } else if (round_pending(round) > 0) {
-        return;
-    } else if (round->kind == SYNC_ROUND_ONCE) {
-        round_finish(round, once_result(round));
-    } else {
-        round_ask(round);
-    }
-}
-
-static void round_task_done(struct job *job)
-{
-    struct sync_round *round = (struct sync_round *)(void *)((char *)job - offsetof(struct sync_round, job));
-    struct sync_driver *driver = round->driver;
-    bool asked_missing = round->mark_known, again = round->look_again;
-    driver->round_tasks--;
-    round->task_out = false;
-    round->look_again = false;
-    round->mark_known = round->mark_known || round->task.err == HKV_OK;
-    if (round->over) {
-        if (round->result != HKV_OK) error_restore(&round->why);
-        round->done(round, round->result);
-    } else if (asked_missing && round->task.err == HKV_OK && !round->missing) {
-        round_finish(round, HKV_OK);
-    } else if (!asked_missing || again) {
-        round_check(round);
-    }
-    check_closed(driver);
-}
-
-static void rounds_check(struct sync_driver *driver)
-{
-    for (struct sync_round *round = driver->rounds, *next; round != NULL; round = next) {
-        next = round->next;
-        round_check(round);
-    }
-}
-
-static void round_timeout(struct env_timer *timer)
-{
-    struct sync_round *round = (struct sync_round *)(void *)((char *)timer - offsetof(struct sync_round, timer));
-    struct kv_counts counts;
-    kv_counts(round->driver->store->kv, &counts);
-    enum hkv_err err = round->kind == SYNC_ROUND_CONVERGED
-                           ? not_converged(round, counts.values_missing + counts.values_bad)
-                           : error_set(HKV_E_TIMEOUT, "%zu of %zu peers had no session within %u ms",
-                                       round_pending(round), round->peer_count, round->timeout_ms);
-    round_finish(round, err);
-}
-
-static void round_peer_ended(struct sync_round *round, struct sync_round_peer *p, struct peer *peer,
-                             const struct docs_outcome *outcome, bool clean)
-{
-    p->err = outcome->err;
-    p->confirmed = outcome->is_confirmed;
-    p->sent += outcome->sent;
-    p->received += outcome->received;
-    memcpy(p->why, outcome->err == HKV_OK ? peer->why : outcome->why.text, sizeof p->why);
-    if (round->kind == SYNC_ROUND_ONCE || clean)
-        p->done = true;
-    else
-        peer_wake(peer, CONVERGE_RETRY_US);
-}
-
-static void rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean)
-{
-    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
-        for (size_t i = 0; i < round->peer_count; i++) {
-            struct sync_round_peer *p = &round->peers[i];
-            if (p->done || !endpoint_id_equal(&p->id, &s->peer_id)) continue;
-            bool begun_before = s->number <= round->begun;
-            bool aborted = s->docs.outcome.is_aborted && s->docs.outcome.abort_reason == DOCS_ABORT_ALREADY_SYNCING;
-            if (begun_before || aborted)
-                peer_wake(s->peer, aborted ? SYNC_BACKOFF_FIRST_US : 0);
-            else
-                round_peer_ended(round, p, s->peer, &s->docs.outcome, clean);
-        }
-    rounds_check(driver);
-}
-
-static void dial_failed(struct sync_driver *driver, struct peer *peer, enum hkv_err err)
-{
-    struct docs_outcome outcome = {.err = err};
-    error_save(&outcome.why);
-    count_failure(driver, peer, &outcome);
-    if (peer_is_selected(peer)) peer_schedule(peer, jitter(driver->store, backoff_us(driver, peer->failures)));
-    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
-        for (size_t i = 0; i < round->peer_count; i++)
-            if (!round->peers[i].done && endpoint_id_equal(&round->peers[i].id, &peer->id))
-                round_peer_ended(round, &round->peers[i], peer, &outcome, false);
-    rounds_check(driver);
-}
-
-void sync_peer_removed(struct sync_driver *driver, const struct peer *peer)
-{
-    for (struct sync_round *round = driver->rounds; round != NULL; round = round->next)
-        for (size_t i = 0; round->selected == NULL && i < round->peer_count; i++) {
-            struct sync_round_peer *p = &round->peers[i];
-            if (p->done || !endpoint_id_equal(&p->id, &peer->id)) continue;
-            p->done = true;
-            p->err = HKV_E_NOT_FOUND;
-            (void)snprintf(p->why, sizeof p->why, "the peer was removed");
-        }
-    rounds_check(driver);
-}
-
-static enum hkv_err round_select(struct sync_driver *driver, struct sync_round *round)
-{
-    struct peers *peers = &driver->store->peers;
-    size_t limit = round->selected != NULL ? round->selected_count : peers->count;
-    round->peers = calloc(limit + 1, sizeof *round->peers);
-    if (round->peers == NULL) return error_set(HKV_E_NOMEM, "no memory to wait for peers");
-    for (size_t i = 0; i < limit; i++) {
-        struct peer *peer;
-        char id[ID_TEXT_MAX];
-        peer = round->selected == NULL ? peers->items[i] : peers_find(peers, &round->selected[i]);
-        if (peer == NULL)
-            return error_set(HKV_E_NOT_FOUND, "no peer %.10s is known; add it first",
-                             id_format(round->selected[i].bytes, id));
-        if (round->selected == NULL && !peer_is_selected(peer)) continue;
-        round->peers[round->peer_count++].id = peer->id;
-    }
-    return HKV_OK;
-}
-
-void sync_round_begin(struct sync_driver *driver, struct sync_round *round)
-{
-    struct env *env = node_env(driver->store);
-    round->driver = driver;
-    round->timer = (struct env_timer){.fire = round_timeout};
-    round->peers = NULL;
-    round->peer_count = 0;
-    round->mark_known = round->task_out = round->look_again = round->over = false;
-    round->begun = driver->number;
-    round->begun_us = env_mono_us(env);
-    if (driver->closing) {
-        round->done(round, error_set(HKV_E_CLOSED, "the store is being closed"));
-        return;
-    }
-    enum hkv_err err = round_select(driver, round);
-    if (err != HKV_OK) {
-        round->done(round, err);
-        return;
-    }
-    round->next = driver->rounds;
-    driver->rounds = round;
-    if (round->timeout_ms != 0 && round->timeout_ms != HKV_FOREVER)
-        env_timer_set(env, &round->timer, round->begun_us + (uint64_t)round->timeout_ms * 1000);
-    for (size_t i = 0; i < round->peer_count; i++) peer_wake(peers_find(&driver->store->peers, &round->peers[i].id), 0);
-    round_check(round);
-}
-
-void sync_round_fini(struct sync_round *round)
-{
-    free(round->peers);
-    round->peers = NULL;
-}
-
 /* ------------------------------------------------------------------------------------------------ life cycle */
 
 enum hkv_err sync_driver_new(struct hkv_store *store, struct sync_driver **out)
@@ -617,15 +372,23 @@ enum hkv_err sync_driver_new(struct hkv_store *store, struct sync_driver **out)
     return HKV_OK;
 }
 
+void sync_check_closed(struct sync_driver *driver)
+{
+    if (driver->closed_done == NULL || driver->sessions != NULL || driver->round_tasks != 0) return;
+    void (*done)(void *arg) = driver->closed_done;
+    driver->closed_done = NULL;
+    done(driver->closed_arg);
+}
+
 void sync_driver_close(struct sync_driver *driver, void (*done)(void *arg), void *arg)
 {
     driver->closing = true;
-    while (driver->rounds != NULL) round_finish(driver->rounds, error_set(HKV_E_CLOSED, "the store is being closed"));
+    sync_rounds_close(driver);
     driver->closed_done = done;
     driver->closed_arg = arg;
     for (struct sync_session *s = driver->sessions; s != NULL; s = s->next)
         if (s->conn != NULL) transport_conn_close(s->conn, 0, "");
-    check_closed(driver);
+    sync_check_closed(driver);
 }
 
 void sync_driver_free(struct sync_driver *driver)

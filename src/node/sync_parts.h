@@ -1,5 +1,5 @@
-/* What sync.c (when to sync, with whom, who waits) and sync_session.c (one session over one connection) share. Network
- * thread only. */
+/* What sync.c (when to sync, and with whom), sync_session.c (one session over one connection) and sync_rounds.c (who
+ * waits for sessions) share. Network thread only. */
 #ifndef HKV_NODE_SYNC_PARTS_H
 #define HKV_NODE_SYNC_PARTS_H
 
@@ -69,5 +69,18 @@ void sync_session_ended(struct sync_session *s);
 
 /* It is freed. */
 void sync_session_gone(struct sync_driver *driver, struct sync_session *s);
+
+/* The closing driver reports back when nothing is left. */
+void sync_check_closed(struct sync_driver *driver);
+
+/* ---- sync_rounds.c, called by sync.c ---- */
+
+/* A session with a peer ended; a dial failed at once. */
+void sync_rounds_session_ended(struct sync_driver *driver, const struct sync_session *s, bool clean);
+void sync_rounds_dial_failed(struct sync_driver *driver, struct peer *peer, const struct docs_outcome *outcome);
+
+/* Ends those that have nothing left to wait for; all of them, because the driver closes. */
+void sync_rounds_check(struct sync_driver *driver);
+void sync_rounds_close(struct sync_driver *driver);
 
 #endif
