@@ -33,6 +33,7 @@ struct answer {
 struct serve_peer {
     struct endpoint_id id;
     size_t conns;
+    size_t answers;
     size_t active; /* answers that have a turn */
 };
 
@@ -321,6 +322,7 @@ static void stream_closed(struct transport_stream *stream)
     if (a->state != ANSWER_OVER) answer_over(a);
     env_timer_cancel(node_env(a->server->store), &a->stall);
     a->conn->answers--;
+    a->conn->peer->answers--;
     a->conn = NULL;
     answer_free_if_unused(a);
 }
@@ -351,6 +353,7 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     struct serve_conn *c = transport_conn_user(conn);
     struct server *server = c->server;
     if (server->closed_done != NULL || server->answers >= SERVE_ANSWERS_MAX) return false;
+    if (c->peer->answers >= SERVE_ANSWERS_PER_PEER_MAX) return false;
     struct answer *a = calloc(1, sizeof *a);
     if (a == NULL) return false;
     a->stall.fire = stall_fired;
@@ -359,6 +362,7 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     a->stream = stream;
     server->answers++;
     c->answers++;
+    c->peer->answers++;
     transport_stream_set(stream, &stream_events, a);
     answer_stall_arm(a);
     return true;

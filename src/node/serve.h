@@ -10,16 +10,13 @@
 
 #include "node/node.h"
 
-#define SERVE_BLOCK_BYTES ((size_t)128 * 1024)
-#define SERVE_CONNS_MAX   256
-#define SERVE_ANSWERS_MAX                                                                                              \
-    1024                      /* requests in hand, over all connections; more are reset with code 2, come back later   \
-                               */
-#define SERVE_ACTIVE_MAX   32 /* of these, being answered; the others wait their turn */
-#define SERVE_REQUESTS_MAX ((size_t)16 << 20) /* bytes of requests in hand; beyond it as SERVE_ANSWERS_MAX */
-#define SERVE_ACTIVE_PER_PEER_MAX                                                                                      \
-    8 /* of one peer; so that the slow ones leave turns to others                                                      \
-       */
+#define SERVE_BLOCK_BYTES          ((size_t)128 * 1024)
+#define SERVE_CONNS_MAX            256
+#define SERVE_ANSWERS_MAX          1024               /* requests in hand, over all connections; more are refused */
+#define SERVE_ANSWERS_PER_PEER_MAX 256                /* of one peer, so that it cannot have all of them */
+#define SERVE_ACTIVE_MAX           32                 /* of these, being answered; the others wait their turn */
+#define SERVE_ACTIVE_PER_PEER_MAX  8                  /* of one peer; so that the slow ones leave turns to others */
+#define SERVE_REQUESTS_MAX         ((size_t)16 << 20) /* bytes of requests in hand; more are reset with code 2 */
 
 /* A peer that sends or takes less than so many bytes for so long loses the stream; one that leaves the rest of an ended
  * stream open for as long loses the connection. */

@@ -254,6 +254,44 @@ static void slow_readers_of_a_large_value_hold_little(void **state)
     is_well(rig);
 }
 
+static struct raw_stream *ask(struct raw_conn *c, struct buf *request)
+{
+    struct raw_stream *s = raw_stream(c);
+    raw_send_buf(s, request);
+    raw_finish(s);
+    return s;
+}
+
+static bool all_is_acknowledged(void *arg)
+{
+    const struct raw_conn *c = arg;
+    for (const struct raw_stream *s = c->streams; s != NULL; s = s->next)
+        if (s->stream != NULL && transport_stream_queued(s->stream) > 0) return false;
+    return true;
+}
+
+/* More requests than a store has in hand at once: all but a share of them is refused, and others are answered. */
+static void one_peer_does_not_take_all_places(void **state)
+{
+    struct rig *rig = *state;
+    struct raw *raw = &rig->raw[0];
+    uint64_t stall_us = 60000000;
+    struct hash hash;
+    struct buf request = {0};
+    node_put(rig->store[0], "v", "value");
+    blake3_hash(slice_of_text("value"), &hash);
+    node_on_network(rig->store[0], shorten, &stall_us);
+    for (int i = 0; i < 12; i++) {
+        struct raw_conn *c = raw_dial(raw, rig->store[0], RAW_BLOBS);
+        for (int j = 0; j < 100 && c->conn != NULL; j++) raw_send(raw_stream(c), "\x09", 1);
+        raw_until(raw, all_is_acknowledged, c, "the store has the requests of a connection");
+    }
+    get_request(&request, &hash);
+    struct raw_stream *s = ask(raw_dial(&rig->raw[1], rig->store[0], RAW_BLOBS), &request);
+    raw_until(&rig->raw[1], raw_stream_is_over, s, "another peer is answered");
+    assert_true(s->fin && !s->reset);
+}
+
 /* A reader that grants no window after the store has written everything. */
 static void an_answer_that_is_never_taken_costs_the_connection(void **state)
 {
@@ -302,6 +340,7 @@ int main(void)
         TEST(requests_that_never_end_make_room_again),
         TEST(a_stream_that_is_left_open_costs_the_connection),
         TEST(slow_readers_of_a_large_value_hold_little),
+        TEST(one_peer_does_not_take_all_places),
         TEST(an_answer_that_is_never_taken_costs_the_connection),
         TEST(idle_connections_make_room),
     };
