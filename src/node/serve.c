@@ -8,9 +8,13 @@
 
 struct serve_conn;
 
-/* One stream: READING (request) ─▶ WAITING (a turn) ─▶ ACTIVE (steps) ─▶ OVER. Freed when the stream is closed and no
- * worker holds it. */
-enum answer_state { ANSWER_READING, ANSWER_WAITING, ANSWER_ACTIVE, ANSWER_OVER };
+/* One stream. Freed when the stream is closed and no worker holds it.
+ *
+ *   READING (request) ─▶ WAITING (a turn) ─▶ ACTIVE (steps) ─▶ ENDING (the peer takes the rest) ─▶ OVER
+ *
+ * An answer has its turn while ACTIVE or ENDING: what is read from the disk and not taken by peers is theirs together.
+ */
+enum answer_state { ANSWER_READING, ANSWER_WAITING, ANSWER_ACTIVE, ANSWER_ENDING, ANSWER_OVER };
 
 struct answer {
     struct job job; /* first: the step under way */
@@ -19,9 +23,9 @@ struct answer {
     struct serve_conn *conn;         /* as long as there is a stream */
     struct transport_stream *stream; /* NULL once closed */
     enum answer_state state;
-    bool working; /* a worker has it */
-    size_t mark;  /* bytes of the request, or queued, when `stall` was armed */
-    struct buf request;
+    bool working;       /* a worker has it */
+    size_t mark;        /* bytes of the request, or queued, when `stall` was armed */
+    struct buf request; /* as it came; the first step parses and frees it */
     struct blobs_provide provide;
     struct buf block;
     enum blobs_provide_state step;
@@ -108,6 +112,13 @@ static void step_run(struct job *job);
 static void step_done(struct job *job);
 static void take_turns(struct server *server);
 
+/* Not while a worker has the answer. */
+static void answer_free_request(struct answer *a)
+{
+    a->server->request_bytes -= a->request.len;
+    buf_fini(&a->request);
+}
+
 static void answer_start_step(struct answer *a)
 {
     a->working = true;
@@ -146,12 +157,11 @@ static void answer_over(struct answer *a)
 {
     struct server *server = a->server;
     if (a->state == ANSWER_WAITING) answer_leave_list(a);
-    if (a->state == ANSWER_ACTIVE) {
+    if (a->state == ANSWER_ACTIVE || a->state == ANSWER_ENDING) {
         server->active--;
         a->conn->peer->active--;
     }
-    server->request_bytes -= a->request.len;
-    buf_fini(&a->request);
+    if (!a->working) answer_free_request(a);
     a->state = ANSWER_OVER;
     if (a->stream != NULL) answer_stall_arm(a);
     take_turns(server);
@@ -189,13 +199,34 @@ static void stall_fired(struct env_timer *timer)
         answer_reset(a, BLOBS_CODE_LIMIT);
 }
 
+/* Parsed, a request can take ten times as much, so it is not before it has a turn. False: it is malformed, and is
+ * answered with nothing. */
+static bool parse_request(struct answer *a)
+{
+    struct blobs_request request;
+    if (a->request.len == 0) return true;
+    if (blobs_request_decode(buf_slice(&a->request), &request, NULL) != HKV_OK) return false;
+    blobs_provide_init(&a->provide, &request);
+    return true;
+}
+
+static void provide(struct answer *a)
+{
+    a->step_err = blobs_provide_step(&a->provide, &a->server->source, SERVE_BLOCK_BYTES, &a->block, &a->step);
+    bool failed = a->step_err == HKV_OK && (a->step == BLOBS_PROVIDE_BROKEN || a->step == BLOBS_PROVIDE_NOT_FOUND);
+    if (failed && a->provide.cause == HKV_E_CORRUPT) kv_value_bad(a->server->store->kv, &a->provide.cause_hash);
+}
+
 /* Worker. */
 static void step_run(struct job *job)
 {
     struct answer *a = (struct answer *)(void *)job;
-    a->step_err = blobs_provide_step(&a->provide, &a->server->source, SERVE_BLOCK_BYTES, &a->block, &a->step);
-    bool failed = a->step_err == HKV_OK && (a->step == BLOBS_PROVIDE_BROKEN || a->step == BLOBS_PROVIDE_NOT_FOUND);
-    if (failed && a->provide.cause == HKV_E_CORRUPT) kv_value_bad(a->server->store->kv, &a->provide.cause_hash);
+    if (parse_request(a)) {
+        provide(a);
+    } else {
+        a->step_err = HKV_OK;
+        a->step = BLOBS_PROVIDE_DONE;
+    }
     a->job.run = step_done;
     env_run_on(node_env(a->server->store), ENV_NETWORK, &a->job);
 }
@@ -208,10 +239,23 @@ static void answer_continue(struct answer *a)
         answer_stall_arm(a);
 }
 
+/* Everything is written. What the peer has yet to take counts as long as it is worth counting. */
+static void answer_finish(struct answer *a)
+{
+    transport_stream_finish(a->stream);
+    if (transport_stream_queued(a->stream) <= SERVE_PROGRESS_BYTES) {
+        answer_over(a);
+        return;
+    }
+    a->state = ANSWER_ENDING;
+    answer_stall_arm(a);
+}
+
 static void step_done(struct job *job)
 {
     struct answer *a = (struct answer *)(void *)job;
     a->working = false;
+    answer_free_request(a);
     if (a->stream == NULL || a->state != ANSWER_ACTIVE) {
         answer_free_if_unused(a);
         return;
@@ -227,8 +271,7 @@ static void step_done(struct job *job)
         return;
     case BLOBS_PROVIDE_DONE:
     case BLOBS_PROVIDE_BROKEN:
-        transport_stream_finish(a->stream);
-        answer_over(a);
+        answer_finish(a);
         return;
     case BLOBS_PROVIDE_NOT_FOUND:
         answer_reset(a, BLOBS_CODE_INTERNAL);
@@ -262,14 +305,11 @@ static void take_turns(struct server *server)
 static void request_complete(struct answer *a)
 {
     struct server *server = a->server;
-    struct blobs_request request;
-    enum hkv_err err = blobs_request_decode(buf_slice(&a->request), &request, NULL);
-    if (err != HKV_OK) {
+    if (a->request.len == 0) {
         transport_stream_finish(a->stream);
         answer_over(a);
         return;
     }
-    blobs_provide_init(&a->provide, &request);
     env_timer_cancel(node_env(server->store), &a->stall);
     a->state = ANSWER_WAITING;
     a->next = NULL;
@@ -327,15 +367,16 @@ static void stream_closed(struct transport_stream *stream)
     answer_free_if_unused(a);
 }
 
-static void stream_nothing(struct transport_stream *stream)
+static void stream_finished(struct transport_stream *stream)
 {
-    (void)stream;
+    struct answer *a = transport_stream_user(stream);
+    if (a->state == ANSWER_ENDING) answer_over(a);
 }
 
 static const struct transport_stream_events stream_events = {
     .data = stream_data,
     .writable = stream_writable,
-    .finished = stream_nothing,
+    .finished = stream_finished,
     .reset = stream_ended,
     .stopped = stream_ended,
     .closed = stream_closed,

@@ -1,10 +1,10 @@
 /* Serves contents to peers: iroh-blobs' Get, GetMany and Observe on accepted connections. Network thread, reading on
  * workers.
  *
- *   stream: request bytes up to the FIN ─▶ parsed ─▶ worker: next block of the answer ─▶ written ─▶ … ─▶ FIN, or a
- * reset
+ *   stream: request bytes up to the FIN ─▶ a turn ─▶ worker: next block of the answer ─▶ written ─▶ … ─▶ FIN or reset
  *
- * One block is read ahead of what the peer has taken, so that a slow peer costs SERVE_BLOCK_BYTES and no thread. */
+ * A slow peer costs no thread, and of memory what the stream holds (TRANSPORT_WRITABLE_BYTES) and a block for each of
+ * its turns: an answer keeps its turn until the peer has taken nearly all of it. */
 #ifndef HKV_NODE_SERVE_H
 #define HKV_NODE_SERVE_H
 

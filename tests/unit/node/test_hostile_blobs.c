@@ -262,6 +262,95 @@ static struct raw_stream *ask(struct raw_conn *c, struct buf *request)
     return s;
 }
 
+/* Whether the store has all requests of the peer. */
+static bool all_are_asked(void *arg)
+{
+    const struct raw *raw = arg;
+    for (const struct raw_conn *c = raw->conns; c != NULL; c = c->next)
+        for (const struct raw_stream *s = c->streams; s != NULL; s = s->next)
+            if (!s->finished && !s->closed) return false;
+    return true;
+}
+
+static bool much_was_sent(void *arg)
+{
+    const struct raw *raw = arg;
+    uint64_t received = 0;
+    for (const struct raw_conn *c = raw->conns; c != NULL; c = c->next)
+        for (const struct raw_stream *s = c->streams; s != NULL; s = s->next) received += s->received;
+    return received > (uint64_t)30 << 20;
+}
+
+/* Answers that are small enough to be read from the disk ahead of what the peer takes of them. */
+static void short_answers_that_are_not_taken_hold_little(void **state)
+{
+    enum { CONNS = 8, STREAMS = 100, VALUE_BYTES = 240 * 1024 };
+    struct rig *rig = *state;
+    struct raw *raw = &rig->raw[0];
+    static uint8_t value[VALUE_BYTES];
+    uint64_t stall_us = 20000000;
+    struct hash hash;
+    memset(value, 'v', sizeof value);
+    blake3_hash(slice_of(value, sizeof value), &hash);
+    assert_ok(hkv_put(rig->store[0], HKV_TEXT("v"), value, sizeof value, NULL, NULL));
+    node_on_network(rig->store[0], shorten, &stall_us);
+    size_t before = raw_resident_bytes();
+    raw->hold = true;
+    for (int i = 0; i < CONNS; i++) {
+        struct raw_conn *c = raw_dial(raw, rig->store[0], RAW_BLOBS);
+        for (int j = 0; j < STREAMS; j++) {
+            struct buf request = {0};
+            get_request(&request, &hash);
+            (void)ask(c, &request);
+        }
+    }
+    raw_until(raw, much_was_sent, raw, "the store sends");
+    struct raw_conn *other = raw_dial(&rig->raw[1], rig->store[0], RAW_BLOBS);
+    for (int i = 0; i < 100; i++) {
+        struct buf request = {0};
+        get_request(&request, &hash);
+        struct raw_stream *s = ask(other, &request);
+        raw_until(&rig->raw[1], raw_stream_is_over, s, "another peer is answered meanwhile");
+        assert_true(s->fin);
+        buf_fini(&s->in);
+    }
+    raw_expect_growth(before, (size_t)32 << 20);
+}
+
+/* Requests of which each takes ten times as much once it is parsed, behind answers that a peer does not take. */
+static void requests_that_wait_are_kept_as_they_came(void **state)
+{
+    enum { COUNT = 200 };
+    struct rig *rig = *state;
+    struct raw *raw = &rig->raw[0];
+    struct hash hash = put_big(rig);
+    uint64_t stall_us = 20000000;
+    node_on_network(rig->store[0], shorten, &stall_us);
+    struct raw_conn *c[3];
+    for (int i = 0; i < 3; i++) c[i] = raw_dial(raw, rig->store[0], RAW_BLOBS);
+    size_t before = raw_resident_bytes();
+    raw->hold = true;
+    for (int i = 0; i < SERVE_ACTIVE_PER_PEER_MAX; i++) {
+        struct buf request = {0};
+        get_request(&request, &hash);
+        (void)ask(c[2], &request);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        struct buf request = {0};
+        assert_ok(buf_append_byte(&request, BLOBS_GET));
+        assert_ok(buf_append(&request, hash.bytes, ID_BYTES));
+        assert_ok(postcard_write_varint(&request, BLOBS_RUNS_MAX));
+        for (int run = 0; run < BLOBS_RUNS_MAX; run++) {
+            static const uint8_t all[] = {1, 1, 0}, nothing[] = {1, 0}; /* from the index after the one before */
+            assert_ok(run % 2 == 0 ? buf_append(&request, all, sizeof all)
+                                   : buf_append(&request, nothing, sizeof nothing));
+        }
+        (void)ask(c[i % 2], &request);
+    }
+    raw_until(raw, all_are_asked, raw, "the store has all requests");
+    raw_expect_growth(before, (size_t)48 << 20);
+}
+
 static bool all_is_acknowledged(void *arg)
 {
     const struct raw_conn *c = arg;
@@ -333,6 +422,7 @@ static void idle_connections_make_room(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(short_answers_that_are_not_taken_hold_little), /* first, as freed memory may stay with the process */
         TEST(malformed_requests_end_without_an_answer),
         TEST(a_push_is_refused_with_code_1),
         TEST(a_huge_gap_between_indexes_costs_nothing),
@@ -340,6 +430,7 @@ int main(void)
         TEST(requests_that_never_end_make_room_again),
         TEST(a_stream_that_is_left_open_costs_the_connection),
         TEST(slow_readers_of_a_large_value_hold_little),
+        TEST(requests_that_wait_are_kept_as_they_came),
         TEST(one_peer_does_not_take_all_places),
         TEST(an_answer_that_is_never_taken_costs_the_connection),
         TEST(idle_connections_make_room),
