@@ -87,7 +87,7 @@ static enum hkv_err source_read_at(struct blobs_source *source, struct blobs_val
     (void)source;
     const struct kv_blob *blob = value->opaque;
     if (blob->fd < 0) {
-        assert(offset + len <= blob->bytes.len);
+        if (offset + len > blob->bytes.len) return error_set(HKV_E_CORRUPT, "a value is shorter than its row says");
         if (len > 0) memcpy(out, blob->bytes.data + offset, len);
         return HKV_OK;
     }

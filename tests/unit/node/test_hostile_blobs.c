@@ -10,6 +10,8 @@
 #include "node/node.h"
 #include "node/serve.h"
 #include "node/world_real.h"
+#include "store/checked_vfs.h"
+#include "store/db.h"
 #include "unit/node/fixture_raw.h"
 
 #define BIG_BYTES ((size_t)64 << 20)
@@ -115,6 +117,39 @@ static void a_push_is_refused_with_code_1(void **state)
     raw_until(&rig->raw[0], raw_stream_is_over, s, "a push ends");
     assert_true(s->reset);
     assert_int_equal(s->reset_code, 1);
+    is_well(rig);
+}
+
+static struct raw_stream *ask(struct raw_conn *c, struct buf *request)
+{
+    struct raw_stream *s = raw_stream(c);
+    raw_send_buf(s, request);
+    raw_finish(s);
+    return s;
+}
+
+/* Not a peer's doing, but a peer asks for it. */
+static void a_row_that_claims_more_bytes_than_it_has_is_not_served(void **state)
+{
+    struct rig *rig = *state;
+    char path[512];
+    const char *vfs;
+    sqlite3 *db;
+    struct hash hash;
+    struct buf request = {0};
+    node_put(rig->store[0], "v", "value");
+    blake3_hash(slice_of_text("value"), &hash);
+    hkv_close(rig->store[0]);
+    snprintf(path, sizeof path, "%s/docs/store.db", rig->dir[0].path);
+    assert_ok(checked_vfs_lasting(DB_VFS_SYSTEM, &vfs));
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, vfs), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "UPDATE value SET length = 6 WHERE length = 5 AND id > 2", NULL, NULL, NULL), 0);
+    assert_int_equal(sqlite3_changes(db), 1);
+    sqlite3_close(db);
+    rig->store[0] = node_open(&rig->dir[0], NAMESPACE_SECRET);
+    get_request(&request, &hash);
+    struct raw_stream *s = ask(raw_dial(&rig->raw[0], rig->store[0], RAW_BLOBS), &request);
+    raw_until(&rig->raw[0], raw_stream_is_over, s, "a request for a damaged row ends");
     is_well(rig);
 }
 
@@ -252,14 +287,6 @@ static void slow_readers_of_a_large_value_hold_little(void **state)
     raw_expect_growth(before, BIG_BYTES + BIG_BYTES / 2 + ((size_t)64 << 20));
     raw_until(raw, all_streams_are_over, c, "slow readers are given up");
     is_well(rig);
-}
-
-static struct raw_stream *ask(struct raw_conn *c, struct buf *request)
-{
-    struct raw_stream *s = raw_stream(c);
-    raw_send_buf(s, request);
-    raw_finish(s);
-    return s;
 }
 
 /* Whether the store has all requests of the peer. */
@@ -425,6 +452,7 @@ int main(void)
         TEST(short_answers_that_are_not_taken_hold_little), /* first, as freed memory may stay with the process */
         TEST(malformed_requests_end_without_an_answer),
         TEST(a_push_is_refused_with_code_1),
+        TEST(a_row_that_claims_more_bytes_than_it_has_is_not_served),
         TEST(a_huge_gap_between_indexes_costs_nothing),
         TEST(a_repeated_hash_is_not_answered_ahead),
         TEST(requests_that_never_end_make_room_again),
