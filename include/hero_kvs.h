@@ -627,7 +627,8 @@ struct hkv_verify_result {
     struct hkv_verify_counts kinds[HKV_VERIFY_KIND_COUNT];
     bool sound;      /* nothing bad was found */
     bool unreadable; /* a page of the database is damaged: what lies behind it was not looked at, nor can be mended */
-    char first[HKV_VERIFY_SENTENCE_BYTES]; /* the first thing that was found bad, in words; "" when sound */
+    char first[HKV_VERIFY_SENTENCE_BYTES]; /* in words: the first damaged page, else the first thing that was found bad;
+                                            * "" when sound */
     uint64_t took_ms;
 };
 

@@ -73,7 +73,9 @@ enum hkv_err kv_check_step(struct kv_check *c, bool *end)
     if (!sqlite3_get_autocommit(reader->db.handle)) (void)sqlite3_exec(reader->db.handle, "COMMIT", NULL, NULL, NULL);
     kv_reader_give(c->kv, reader);
     if (err == HKV_E_CORRUPT) {
-        /* A page that cannot be read: nothing behind it in this phase can be looked at. */
+        /* A page that cannot be read: nothing behind it in this phase can be looked at, nor can it be mended. So it is
+         * named before what can. */
+        if (!c->report.unreadable) c->report.first.text[0] = 0;
         kv_check_note(c,
                       c->phase == PHASE_VALUES ? KV_CHECK_VALUE
                       : c->phase == PHASE_RUNS ? KV_CHECK_ENTRY

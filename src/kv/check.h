@@ -54,7 +54,7 @@ struct kv_check_report {
     uint64_t passes;         /* ended, since the store was made */
     uint64_t pass_begun_us;  /* wall clock */
     bool unreadable;         /* some phase could not read on */
-    struct error_text first; /* the first thing that was found bad; "" when none */
+    struct error_text first; /* the first damaged page, else the first thing that was found bad; "" when none */
 };
 
 /* A check at the place where the last one stopped (`fresh`: from the beginning, with every signature verified).

@@ -273,6 +273,47 @@ static void a_stopped_store_is_verified_by_reading_alone(void **state)
     assert_string_equal(again.first, result.first);
 }
 
+/* Flips a bit of the bytes `needle` in the database of a stopped store. */
+static void damage_page(const struct node_dir *dir, const char *needle)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/docs/store.db", dir->path);
+    int fd = open(path, O_RDWR);
+    off_t length = lseek(fd, 0, SEEK_END);
+    uint8_t *bytes = malloc((size_t)length);
+    assert_int_equal(pread(fd, bytes, (size_t)length, 0), length);
+    const uint8_t *at = memmem(bytes, (size_t)length, needle, strlen(needle));
+    assert_non_null(at);
+    uint8_t wrong = *at ^ 1;
+    assert_int_equal(pwrite(fd, &wrong, 1, at - bytes), 1);
+    free(bytes);
+    close(fd);
+}
+
+static void a_damaged_page_is_named_before_a_bad_value_that_was_found_first(void **state)
+{
+    struct one *one = *state;
+    struct hkv_verify_result result;
+    char filler[3001]; /* more than half of a page */
+    put_large(one->store, "large", 'x');
+    memset(filler, 'f', sizeof filler - 1);
+    filler[sizeof filler - 1] = 0;
+    /* A page with the row of one value, which no key shows any more: it is looked at after the file. */
+    for (const char *key = "abc"; *key; key++) {
+        memcpy(filler, *key == 'b' ? "needle" : key, *key == 'b' ? 6 : 1);
+        assert_ok(hkv_put(one->store, key, 1, filler, strlen(filler), NULL, NULL));
+    }
+    for (const char *key = "abc"; *key; key++) assert_ok(hkv_delete(one->store, key, 1, NULL, NULL));
+    hkv_close(one->store);
+    one->store = NULL;
+    damage_files(&one->dir);
+    damage_page(&one->dir, "needlef");
+    assert_ok(hkv_verify_dir(one->dir.path, NULL, &result));
+    assert_true(result.unreadable);
+    assert_true(result.kinds[HKV_VERIFY_VALUES].bad >= 2); /* the large one, and what cannot be read */
+    assert_non_null(strstr(result.first, "docs/store.db: page "));
+}
+
 static void only_a_store_can_be_verified(void **state)
 {
     struct node_dir dir;
@@ -387,6 +428,7 @@ int main(void)
         TEST(bad_entries_come_back_from_a_peer),
         TEST(an_index_made_anew_gives_the_answers_of_before),
         TEST(a_stopped_store_is_verified_by_reading_alone),
+        TEST(a_damaged_page_is_named_before_a_bad_value_that_was_found_first),
         cmocka_unit_test(only_a_store_can_be_verified),
         WORLD_TEST(a_flipped_bit_is_found_as_time_passes),
         WORLD_TEST(one_verification_runs_at_a_time_and_close_ends_it),
