@@ -64,6 +64,12 @@ class World:
             except (InteropError, OSError, ValueError):
                 pass
 
+    def require_direction(self):
+        """A daemon that knows a peer dials it, too: what converged did so in the wanted direction when a session of that
+        direction ended well."""
+        count = self.ours.sessions_ended_well(self.ours_dials)
+        require(count > 0, f"no session that {'ours' if self.ours_dials else 'the Rust peer'} dialled ended well")
+
     # -- comparing
 
     def settle(self, deadline_s=SETTLE_DEADLINE_S):
@@ -375,6 +381,8 @@ SCENARIOS = {
     "write-ticket": write_ticket,
     "read-ticket": read_ticket,
 }
+# The side that made the first contact may have died in its session, and the other one dialled after that.
+KILLS = {name for name in SCENARIOS if name.startswith("kill-")}
 # A ticket is an invitation to dial. Who dialled the sync makes no difference to a value's transfer, which has connections of
 # its own.
 ONE_DIRECTION = {

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -237,7 +238,7 @@ class DaemonSide:
         command += ["--bind-ipv4", "127.0.0.1", "--bind-ipv6", ""]
         self.log = open(self.folder / "daemon.log", "ab")
         self.process = subprocess.Popen(
-            command + ["--anti-entropy-ms", "1000"],
+            command + ["--anti-entropy-ms", "1000", "--log-level", "info,sync=debug"],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
@@ -267,6 +268,11 @@ class DaemonSide:
         self.connection = connection
         self.replies = connection.makefile("rb")
         return True
+
+    def sessions_ended_well(self, dialled_by_us):
+        """How many of the sessions that this side dialled, or accepted, its log says did not fail."""
+        how = "with" if dialled_by_us else "from"
+        return len(re.findall(rf"session {how} [0-9a-f]+: (?:equal|moved)", (self.folder / "daemon.log").read_text()))
 
     def call(self, method, **params):
         return next(self.call_many(method, [params]))
