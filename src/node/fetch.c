@@ -63,8 +63,7 @@ void fetch_item_end(struct fetcher *fetcher, struct fetch_item *item)
     if (fetcher->item_count == FETCH_REQUEUE_BELOW || fetcher->item_count == 0) fetcher_kick(fetcher);
 }
 
-/* ------------------------------------------------------------------------------------------------ back to the store:
- * failed */
+/* ------------------------------------------------------------------------------------- back to the store: failed */
 
 struct failed_task {
     struct commit_task task; /* first */
@@ -227,8 +226,7 @@ void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item)
     item_assign(fetcher, item);
 }
 
-/* ------------------------------------------------------------------------------------------------ small values to the
- * store */
+/* ---------------------------------------------------------------------------------------- small values to the store */
 
 struct arrived {
     struct hash hash;

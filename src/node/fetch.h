@@ -1,12 +1,13 @@
 /* Fetches the contents that entries point to and this node lacks, from whoever has them. Network thread only.
  *
  *   kv: list of wanted values ──take──▶ queue ──▶ one connection a peer, a few requests at a time
- *                                                   small values: many in one GetMany, checked here, stored in one
- * transaction large values: one Get each, written to a file by a worker as it arrives ──▶ replica: present, shown; or
- * failed, tried again with back-off
+ *       small values: many in one GetMany, checked here, stored in one transaction
+ *       large values: one Get each, written to a file by a worker as it arrives
+ *     ──▶ replica: present and shown; or failed, and tried again with back-off
  *
  * A value is asked for at its known providers first, then at every other reachable peer. A wrong byte ends the transfer
- * and counts against that peer; the next one is tried, large values from where the last good byte was. */
+ * and the next peer is tried, large values from where the last good byte was; who sent it, or stalled, is asked for a
+ * while only for what nobody else has. */
 #ifndef HKV_NODE_FETCH_H
 #define HKV_NODE_FETCH_H
 

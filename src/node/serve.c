@@ -63,8 +63,7 @@ struct server {
     void *closed_arg;
 };
 
-/* ------------------------------------------------------------------------------------------------ contents (workers)
- */
+/* ---------------------------------------------------------------------------------------------- contents (workers) */
 
 static enum hkv_err source_lookup(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
 {
