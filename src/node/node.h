@@ -50,6 +50,7 @@ struct node_patience {
     uint64_t fetch_stop_us;
     uint64_t sync_first_byte_us;
     uint64_t sync_progress_us;
+    size_t sync_trickle_bytes;
     uint64_t sync_linger_us;
     uint64_t records_check_us;
 };

@@ -37,6 +37,7 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
         .fetch_stop_us = FETCH_STOP_US,
         .sync_first_byte_us = SYNC_FIRST_BYTE_US,
         .sync_progress_us = SYNC_PROGRESS_US,
+        .sync_trickle_bytes = SYNC_TRICKLE_BYTES,
         .sync_linger_us = SYNC_LINGER_US,
         .records_check_us = RECORDS_CHECK_US,
     };

@@ -320,7 +320,7 @@ void sync_session_gone(struct sync_driver *driver, struct sync_session *s)
     *at = s->next;
     if (s->peer != NULL && s->peer->session == s) s->peer->session = NULL;
     if (s->peer != NULL) s->peer->session_count--;
-    if (s->role == DOCS_ACCEPTOR) driver->accepted_count--;
+    if (s->role == DOCS_ACCEPTOR && !s->gave_way) driver->accepted_count--;
     sync_check_closed(driver);
 }
 

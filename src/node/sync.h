@@ -21,7 +21,8 @@
 #define SYNC_SESSIONS_MAX          64                   /* accepted ones at a time */
 #define SYNC_SESSIONS_PER_PEER_MAX 4                    /* … of one peer: one counts, the others are dead or ending */
 #define SYNC_FIRST_BYTE_US         ((uint64_t)10000000) /* from the connection to the peer's first message */
-#define SYNC_PROGRESS_US           ((uint64_t)60000000) /* without a byte either way */
+#define SYNC_PROGRESS_US           ((uint64_t)60000000) /* without anything complete, nor so many bytes: */
+#define SYNC_TRICKLE_BYTES         ((size_t)4096)       /* fewer are no progress of a long message */
 #define SYNC_LINGER_US             ((uint64_t)5000000)  /* from our FIN to the peer's */
 #define SYNC_STALE_US              ((uint64_t)5000000) /* a session that heard nothing for so long gives way to the peer's own */
 #define SYNC_BACKOFF_FIRST_US      ((uint64_t)250000)
@@ -41,7 +42,9 @@ void sync_abort_all(struct sync_driver *driver);
 /* A peer's timer fired. */
 void sync_due(void *driver, struct peer *peer);
 
-/* A connection for SYNC_ALPN or SYNC_COMPACT_ALPN was accepted. False: no room. */
+/* A connection for SYNC_ALPN or SYNC_COMPACT_ALPN was accepted. False: no room. When all places are taken, a session of
+ * a peer that counts for less ends as failed: a stranger's before that of one that synced before, of a member, of a
+ * seed. So nobody who may dial can keep out those whom this node knows. */
 bool sync_accept(struct sync_driver *driver, struct transport_conn *conn);
 
 /* The store's entries changed: peers that do not have them yet are synced with soon. `from`: the peer they came from,

@@ -42,10 +42,12 @@ struct sync_session {
     uint64_t inserted;               /* reported so far */
     struct clock_moment peer_moment; /* of the peer's greeting */
     uint64_t greeted_us;             /* monotonic: when we said what our clock shows */
+    size_t trickle_bytes;            /* received since the timer was set */
     uint64_t heard_us;               /* monotonic: when the peer last sent something, or the session began */
     struct endpoint_id peer_id;
     bool opened;    /* dialled: the peer answered */
     bool displaced; /* by a session that the peer dialled, before it answered ours */
+    bool gave_way;  /* its place among the accepted ones is another's */
     bool ended;     /* END was handled */
     bool finished;  /* our FIN is acknowledged */
 };

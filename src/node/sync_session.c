@@ -24,6 +24,7 @@ static const struct node_patience *patience(const struct sync_session *s)
 
 static void arm(struct sync_session *s, uint64_t delay_us)
 {
+    s->trickle_bytes = 0;
     env_timer_set(env_of(s), &s->timer, env_mono_us(env_of(s)) + delay_us);
 }
 
@@ -243,6 +244,7 @@ static void perform_all(struct sync_session *s)
         docs_session_next(&s->docs, &effect);
         if (effect.kind == DOCS_EFFECT_NONE) break;
         bool last = effect.kind == DOCS_EFFECT_END;
+        if (s->peer != NULL && !last) arm(s, patience(s)->sync_progress_us);
         perform(s, &effect);
         if (last) return;
     }
@@ -269,7 +271,8 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         return;
     }
     s->heard_us = env_mono_us(env_of(s));
-    if (s->peer != NULL) arm(s, patience(s)->sync_progress_us);
+    s->trickle_bytes += bytes.len;
+    if (s->peer != NULL && s->trickle_bytes >= patience(s)->sync_trickle_bytes) arm(s, patience(s)->sync_progress_us);
     if (bytes.len > 0) docs_session_feed(&s->docs, bytes);
     if (fin) docs_session_feed_end(&s->docs);
     perform_all(s);
@@ -452,10 +455,45 @@ static size_t accepted_from(const struct sync_driver *driver, const struct endpo
     return count;
 }
 
+/* What a peer counts for when there is not room for all. */
+static unsigned standing(const struct sync_driver *driver, const struct endpoint_id *id)
+{
+    const struct peer *peer = peers_find(&driver->store->peers, id);
+    if (peer == NULL || peer->removed) return 0;
+    return peer->seed ? 3 : peer->member ? 2 : peer->synced ? 1 : 0;
+}
+
+/* Ends the oldest accepted session of those that count for least, when that is less than the newcomer. */
+static bool make_room(struct sync_driver *driver, const struct endpoint_id *newcomer)
+{
+    unsigned least = standing(driver, newcomer);
+    struct sync_session *oldest = NULL;
+    for (struct sync_session *s = driver->sessions; s != NULL; s = s->next) { /* the newest is first */
+        if (s->role != DOCS_ACCEPTOR || s->gave_way) continue;
+        unsigned its = standing(driver, &s->peer_id);
+        if (its < least || (its == least && oldest != NULL)) {
+            least = its;
+            oldest = s;
+        }
+    }
+    if (oldest == NULL) return false;
+    oldest->gave_way = true;
+    driver->accepted_count--;
+    if (oldest->ended) {
+        if (oldest->conn != NULL) transport_conn_close(oldest->conn, 0, "");
+        return true;
+    }
+    (void)error_set(HKV_E_LIMIT, "%d sessions run already; this one gave its place to a peer that counts for more",
+                    SYNC_SESSIONS_MAX);
+    sync_session_abort(oldest, HKV_E_LIMIT);
+    return true;
+}
+
 bool sync_accept(struct sync_driver *driver, struct transport_conn *conn)
 {
-    if (driver->closing || driver->accepted_count >= SYNC_SESSIONS_MAX) return false;
-    if (accepted_from(driver, transport_conn_peer(conn)) >= SYNC_SESSIONS_PER_PEER_MAX) return false;
+    const struct endpoint_id *peer = transport_conn_peer(conn);
+    if (driver->closing || accepted_from(driver, peer) >= SYNC_SESSIONS_PER_PEER_MAX) return false;
+    if (driver->accepted_count >= SYNC_SESSIONS_MAX && !make_room(driver, peer)) return false;
     struct sync_session *s = session_new(driver, DOCS_ACCEPTOR, transport_conn_peer(conn));
     if (s == NULL) return false;
     driver->accepted_count++;

@@ -147,6 +147,36 @@ static void sessions_that_stall_are_ended(void **state)
     is_well(rig);
 }
 
+static void many_bytes_are_progress_only(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    store->patience.sync_trickle_bytes = (size_t)1 << 20;
+}
+
+static bool trickles_until_closed(void *arg)
+{
+    struct raw_stream *s = arg;
+    if (s->conn->closed) return true;
+    if (s->stream != NULL) raw_send(s, "k", 1);
+    return false;
+}
+
+/* A message whose first range has a long key, of which a byte comes now and then. */
+static void a_message_that_trickles_in_is_a_stall(void **state)
+{
+    struct rig *rig = *state;
+    struct buf bytes = {0};
+    static const uint8_t head[] = {0, 0x0f, 0xff, 0xff, 1, 1, 0, 0x80, 0x80, 0x3c};
+    node_on_network(rig->store[0], many_bytes_are_progress_only, NULL);
+    init_message(rig, &bytes);
+    assert_ok(buf_append(&bytes, head, sizeof head));
+    assert_ok(buf_append(&bytes, rig->signer.namespace.bytes, ID_BYTES));
+    struct raw_stream *s = raw_stream(raw_dial(&rig->raw, rig->store[0], RAW_SYNC));
+    raw_send_buf(s, &bytes);
+    raw_until(&rig->raw, trickles_until_closed, s, "the store ends the connection");
+    is_well(rig);
+}
+
 static void a_second_init_ends_the_session(void **state)
 {
     struct rig *rig = *state;
@@ -515,6 +545,50 @@ static void idle_sessions_of_one_peer_leave_room(void **state)
     is_well(rig);
 }
 
+static void be_patient(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    store->patience.sync_first_byte_us = 3600000000;
+}
+
+static bool is_taken(void *stream)
+{
+    return transport_stream_queued(((struct raw_stream *)stream)->stream) == 0;
+}
+
+/* Begins a session with the first byte of a message, and leaves it at that. */
+static void take_a_place(struct raw *raw, struct hkv_store *store)
+{
+    struct raw_stream *s = raw_stream(raw_dial(raw, store, RAW_SYNC));
+    raw_send(s, "", 1);
+    raw_until(raw, is_taken, s, "the store has the first byte");
+}
+
+static bool is_answered(void *stream)
+{
+    return ((struct raw_stream *)stream)->received > 0;
+}
+
+/* So many endpoints as it takes hold all places: one more of their kind is refused, a peer that was named is not. */
+static void strangers_in_all_places_make_room_for_a_seed(void **state)
+{
+    enum { STRANGERS = SYNC_SESSIONS_MAX / SYNC_SESSIONS_PER_PEER_MAX };
+    struct rig *rig = *state;
+    struct raw strangers[STRANGERS + 1];
+    struct buf bytes = {0};
+    node_on_network(rig->store[0], be_patient, NULL);
+    for (uint8_t i = 0; i <= STRANGERS; i++) raw_open(&strangers[i], (uint8_t)(0x60 + i));
+    for (int i = 0; i < SYNC_SESSIONS_MAX; i++) take_a_place(&strangers[i % STRANGERS], rig->store[0]);
+    struct raw_conn *refused = raw_dial(&strangers[STRANGERS], rig->store[0], RAW_SYNC);
+    raw_until(&strangers[STRANGERS], raw_conn_is_closed, refused, "a stranger too many is refused");
+    raw_be_known(&rig->raw, rig->store[0]);
+    struct raw_stream *s = raw_stream(raw_dial(&rig->raw, rig->store[0], RAW_SYNC));
+    init_message(rig, &bytes);
+    raw_send_buf(s, &bytes);
+    raw_until(&rig->raw, is_answered, s, "a seed is answered");
+    for (size_t i = 0; i <= STRANGERS; i++) raw_close(&strangers[i]);
+}
+
 /* The same peer begins one session after the other without ending any. */
 static void a_peer_that_dials_in_a_loop_is_served_last_come(void **state)
 {
@@ -537,6 +611,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(frames_that_cannot_be_read_end_the_session),
         TEST(sessions_that_stall_are_ended),
+        TEST(a_message_that_trickles_in_is_a_stall),
         TEST(a_second_init_ends_the_session),
         TEST(what_follows_an_end_ends_the_session_too),
         TEST(aborts_by_the_dialler_end_the_session),
@@ -554,6 +629,7 @@ int main(void)
         TEST(a_dialled_peer_that_says_nothing_is_given_up),
         TEST(a_peer_that_is_always_busy_is_not_asked_all_the_time),
         TEST(idle_sessions_of_one_peer_leave_room),
+        TEST(strangers_in_all_places_make_room_for_a_seed),
         TEST(a_peer_that_dials_in_a_loop_is_served_last_come),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
