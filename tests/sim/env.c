@@ -18,7 +18,7 @@ static uint64_t wall_now_us(const struct sim_env *env)
     if (env->wall_stopped_us != 0) return env->wall_stopped_us;
     uint64_t now_us = sim_now(env->queue);
     int64_t drifted = (int64_t)(now_us - env->wall_drift_from_us) / 1000000 * env->wall_drift_ppm;
-    int64_t us = (int64_t)(SIM_WALL_START_US + now_us) + drifted + env->wall_offset_us;
+    int64_t us = (int64_t)sim_true_wall_us(env->queue) + drifted + env->wall_offset_us;
     return us > 0 ? (uint64_t)us : 1; /* nothing shows a time before 1970 */
 }
 

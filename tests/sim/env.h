@@ -49,7 +49,14 @@ void sim_env_init(struct sim_env *env, struct sim_queue *queue, unsigned node);
 /* What the true wall clock shows. */
 static inline uint64_t sim_true_wall_us(const struct sim_queue *q)
 {
-    return SIM_WALL_START_US + sim_now(q);
+    return SIM_WALL_START_US + sim_now(q) + q->wall_leap_us;
+}
+
+/* All wall clocks but those that stand still show so much more from now on, and no other time passes: what is due by
+ * the wall clock is due without the sessions of the time between. */
+static inline void sim_wall_leap(struct sim_queue *q, uint64_t by_us)
+{
+    q->wall_leap_us += by_us;
 }
 
 /* Clocks: right again; stepped by so much; standing still; running faster or slower by so many millionths. */

@@ -30,6 +30,7 @@ struct sim_queue {
     uint64_t spent_us; /* by it */
     uint64_t sequence;
     uint64_t events_run;
+    uint64_t wall_leap_us; /* the true wall clock has leapt so far ahead (sim_wall_leap) */
     struct sim_event *heap;
     size_t count;
     size_t cap;
