@@ -15,7 +15,7 @@
 #define READ_BYTES ((size_t)64 << 10)
 #define TICK_MS    1000
 
-/* ------------------------------------------------------------------------------------------------ connecting */
+/* ------------------------------------------------------------------------------------------ connecting */
 
 bool client_open(struct client *client, const struct cli *cli)
 {
@@ -30,7 +30,7 @@ void client_close(struct client *client)
     text_fini(&client->in);
 }
 
-/* ------------------------------------------------------------------------------------------------ calls */
+/* ------------------------------------------------------------------------------------------ calls */
 
 static json_t *lost(struct client *client, const char *what)
 {

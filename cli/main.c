@@ -48,7 +48,7 @@ bool cli_number(const struct cli *cli, const char *name, int64_t min, int64_t ma
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ help */
+/* ------------------------------------------------------------------------------------------ help */
 
 static void print_flags(const struct flag *flags, size_t max)
 {
@@ -92,7 +92,7 @@ static void print_help(void)
          "exit: 0 ok, 1 failed, 2 wrong usage, 3 the key is absent, 4 not converged in time, 5 no daemon.");
 }
 
-/* ------------------------------------------------------------------------------------------------ command line */
+/* ------------------------------------------------------------------------------------------ command line */
 
 struct parse {
     struct cli *cli;

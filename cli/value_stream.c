@@ -26,7 +26,7 @@ struct response {
     size_t used;
 };
 
-/* ------------------------------------------------------------------------------------------------ response */
+/* ------------------------------------------------------------------------------------------ response */
 
 /* The value of a header in the block `head`, copied to `out`. */
 static bool find_header(const char *head, const char *name, char *out, size_t out_bytes)
@@ -135,7 +135,7 @@ static enum exit_code report_none(const struct cli *cli, const struct response *
     return CLI_FAILED;
 }
 
-/* ------------------------------------------------------------------------------------------------ PUT */
+/* ------------------------------------------------------------------------------------------ PUT */
 
 static bool send_chunk(int fd, const char *bytes, size_t len)
 {
@@ -205,7 +205,7 @@ json_t *client_put_stream(const struct cli *cli, const char *key, const struct t
     return result;
 }
 
-/* ------------------------------------------------------------------------------------------------ GET */
+/* ------------------------------------------------------------------------------------------ GET */
 
 static enum exit_code receive(const struct cli *cli, struct response *response, int out_fd, struct text *text)
 {

@@ -49,7 +49,7 @@ static enum exit_code finish(struct cli *cli, const json_t *result, bool mended)
     return json_is_true(json_object_get(result, "sound")) ? CLI_OK : CLI_FAILED;
 }
 
-/* ------------------------------------------------------------------------------------------------ a stopped store */
+/* ------------------------------------------------------------------------------------------ a stopped store */
 
 struct progress {
     const struct cli *cli;

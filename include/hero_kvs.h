@@ -74,7 +74,7 @@ extern "C" {
 /* An open store. */
 struct hkv_store;
 
-/* ------------------------------------------------------------------------------------------------ open, close */
+/* ------------------------------------------------------------------------------------------ open, close */
 
 enum hkv_format {
     HKV_FORMAT_AUTO,    /* native for a namespace created here; after joining, what its format record says */
@@ -149,7 +149,7 @@ HKV_API const char *hkv_last_error(void);
 HKV_API const char *hkv_error_name(enum hkv_err err);
 HKV_API const char *hkv_error_sentence(enum hkv_err err);
 
-/* ---------------------------------------------------------------------------------------------------------- writes */
+/* ------------------------------------------------------------------------------------------ writes */
 
 /* Version of a key: stamp and author of its winning entry. As text: `<stamp_us>-<author hex>`. */
 struct hkv_version {
@@ -213,7 +213,7 @@ HKV_API enum hkv_err hkv_put_async(struct hkv_store *store, const void *key, siz
 HKV_API enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, size_t key_bytes,
                                       const struct hkv_write_options *options, hkv_write_fn done, void *arg);
 
-/* ---------------------------------------------------------------------------------------------------------- reads */
+/* ------------------------------------------------------------------------------------------ reads */
 
 /* A value and what is known of it. Released by hkv_value_free(). */
 struct hkv_value {
@@ -289,7 +289,7 @@ struct hkv_history {
 HKV_API enum hkv_err hkv_history(struct hkv_store *store, const void *key, size_t key_bytes, struct hkv_history **out);
 HKV_API void hkv_history_free(struct hkv_history *history);
 
-/* ---------------------------------------------------------------------------------------------------------- watch */
+/* ------------------------------------------------------------------------------------------ watch */
 
 enum hkv_event_type {
     HKV_EVENT_PUT_LOCAL,
@@ -394,7 +394,7 @@ HKV_API void hkv_watch_resume(struct hkv_watch *watch);
  * Watches that are still open when hkv_close() is called are ended by it. */
 HKV_API void hkv_watch_close(struct hkv_watch *watch);
 
-/* ----------------------------------------------------------------------------------------------- peers and sync */
+/* ------------------------------------------------------------------------------------------ peers and sync */
 
 /* A peer is named by an `endpoint…` ticket, `endpointid@host:port`, or, where it is known already, by its 64 hex
  * digits. */
@@ -504,7 +504,7 @@ HKV_API void hkv_text_free(char *text);
  * (the format), HKV_E_CLOSED. */
 HKV_API enum hkv_err hkv_join(struct hkv_store *store, const char *ticket, enum hkv_format format);
 
-/* ---------------------------------------------------------------------------------------------------------- status */
+/* ------------------------------------------------------------------------------------------ status */
 
 enum hkv_condition {
     HKV_CONDITION_ENDPOINT_BOUND,

@@ -116,7 +116,7 @@ static bool fault(char *error, const char *format, ...)
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ one value */
+/* ------------------------------------------------------------------------------------------ one value */
 
 static bool set_text(char **slot, const char *text, size_t len, char *error)
 {
@@ -185,7 +185,7 @@ static bool set_one(struct config *config, const struct setting *setting, const 
     abort();
 }
 
-/* ------------------------------------------------------------------------------------------------ flags */
+/* ------------------------------------------------------------------------------------------ flags */
 
 static bool read_flag(struct config *config, struct given *given, char **argv, int *at, char *error)
 {
@@ -212,7 +212,7 @@ static bool read_flag(struct config *config, struct given *given, char **argv, i
     return fault(error, "unknown flag '%s'; hero_codescalers_server --help lists the flags", arg);
 }
 
-/* ------------------------------------------------------------------------------------------------ environment */
+/* ------------------------------------------------------------------------------------------ environment */
 
 static bool read_list(struct config_list *list, const char *source, const char *text, char *error)
 {
@@ -251,7 +251,7 @@ static bool read_environment(struct config *config, struct given *given, char *e
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------ file */
+/* ------------------------------------------------------------------------------------------ file */
 
 static json_t *load_file(const char *path, char *error)
 {
@@ -352,7 +352,7 @@ bool config_reread_seeds(const struct config *config, struct config_list *out, c
     return ok;
 }
 
-/* ------------------------------------------------------------------------------------------------ all together */
+/* ------------------------------------------------------------------------------------------ all together */
 
 /* What was given so far is stronger than what comes next. */
 static void next_source(struct given *given)

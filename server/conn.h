@@ -41,7 +41,7 @@ struct conn *conn_next(struct conn *conn);
 void conn_send(struct conn *conn, struct text *text);
 size_t conn_out_bytes(const struct conn *conn);
 
-/* ------------------------------------------------------------------------------------------------ watch.c */
+/* ------------------------------------------------------------------------------------------ watch.c */
 
 /* Starts the watch with this number. Errors: as hkv_watch_with. */
 enum hkv_err watch_new(struct conn *conn, struct rpc *rpc, unsigned number, const struct hkv_watch_options *options,

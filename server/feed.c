@@ -79,7 +79,7 @@ static void on_event(void *arg, const struct hkv_event *event)
     if (post) tasks_post(feed->tasks, &feed->task);
 }
 
-/* ------------------------------------------------------------------------------------------------ events as JSON */
+/* ------------------------------------------------------------------------------------------ events as JSON */
 
 static const char *const type_names[] = {
     [HKV_EVENT_PUT_LOCAL] = "PUT_LOCAL",       [HKV_EVENT_DELETE_LOCAL] = "DELETE_LOCAL",
@@ -121,7 +121,7 @@ static json_t *event_json(const struct hkv_event *event)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------ loop thread */
+/* ------------------------------------------------------------------------------------------ loop thread */
 
 /* The first event of the queue, NULL when there is none. *resume: there is room again. */
 static struct event *take_first(struct feed *feed, bool *resume, bool *failed)

@@ -11,7 +11,7 @@
 #define VALUE_PATH  "/value/"
 #define EVENTS_PATH "/events"
 
-/* ------------------------------------------------------------------------------------------------ answers */
+/* ------------------------------------------------------------------------------------------ answers */
 
 /* `body` is taken; `allow` (may be NULL) names the methods that there are. */
 static enum MHD_Result answer(struct MHD_Connection *connection, unsigned status, struct text *body, const char *allow)
@@ -86,7 +86,7 @@ unsigned http_status_of(enum hkv_err err)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------ POST /rpc */
+/* ------------------------------------------------------------------------------------------ POST /rpc */
 
 struct rpc_post {
     struct http_request base;
@@ -150,7 +150,7 @@ static void post_ended(struct http_request *base)
     free(post);
 }
 
-/* ------------------------------------------------------------------------------------------------ requests */
+/* ------------------------------------------------------------------------------------------ requests */
 
 /* Requests that only get an error. */
 struct refusal {
@@ -289,7 +289,7 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **s
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) service_connection_closed(http->service);
 }
 
-/* ------------------------------------------------------------------------------------------------ the loop */
+/* ------------------------------------------------------------------------------------------ the loop */
 
 static void on_timer(uv_timer_t *timer);
 

@@ -55,7 +55,7 @@ void http_sweep_events(struct http *http, uint64_t now_ms);
 /* Closes all connections. Nothing may be suspended any more. */
 void http_free(struct http *http);
 
-/* ------------------------------------------------------------------------------------------------ for handlers */
+/* ------------------------------------------------------------------------------------------ for handlers */
 
 /* What handles one request from its headers to its end. `handle` is called as libmicrohttpd calls a handler. */
 struct http_request {

@@ -39,7 +39,7 @@ static void on_ready(void *owner)
     resume(owner);
 }
 
-/* ------------------------------------------------------------------------------------------------ writing */
+/* ------------------------------------------------------------------------------------------ writing */
 
 static void write_event(struct text *out, const json_t *event)
 {
@@ -103,7 +103,7 @@ static enum MHD_Result answer_stream(struct stream *stream, struct MHD_Connectio
     return result;
 }
 
-/* ------------------------------------------------------------------------------------------------ a new stream */
+/* ------------------------------------------------------------------------------------------ a new stream */
 
 static const char *argument(struct MHD_Connection *connection, const char *name)
 {
@@ -195,7 +195,7 @@ struct http_request *http_events_new(struct http *http)
     return &stream->base;
 }
 
-/* ------------------------------------------------------------------------------------------------ all streams */
+/* ------------------------------------------------------------------------------------------ all streams */
 
 void http_sweep_events(struct http *http, uint64_t now_ms)
 {

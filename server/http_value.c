@@ -115,7 +115,7 @@ static void wait_for(struct transfer *transfer, int events)
     suspend(transfer);
 }
 
-/* ------------------------------------------------------------------------------------------------ the thread */
+/* ------------------------------------------------------------------------------------------ the thread */
 
 static void keep_outcome(struct outcome *outcome, enum hkv_err err, const char *message)
 {
@@ -226,7 +226,7 @@ static bool start(struct transfer *transfer)
     return true;
 }
 
-/* ------------------------------------------------------------------------------------------------ the connection */
+/* ------------------------------------------------------------------------------------------ the connection */
 
 static void add_version_header(struct MHD_Response *response, const struct hkv_version *version)
 {
@@ -373,7 +373,7 @@ static void transfer_ended(struct http_request *base)
     disown(transfer);
 }
 
-/* ------------------------------------------------------------------------------------------------ a new request */
+/* ------------------------------------------------------------------------------------------ a new request */
 
 /* An ETag or a bare version as the expectation. */
 static bool read_expectation(const char *text, struct hkv_write_options *options)

@@ -26,7 +26,7 @@ struct daemon {
     bool stopping;
 };
 
-/* ------------------------------------------------------------------------------------------------ the store */
+/* ------------------------------------------------------------------------------------------ the store */
 
 static bool has_store(const char *data_dir)
 {
@@ -96,7 +96,7 @@ static bool open_socket(struct daemon *daemon)
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ signals */
+/* ------------------------------------------------------------------------------------------ signals */
 
 static void on_stop(uv_signal_t *handle, int number)
 {
@@ -178,7 +178,7 @@ static void start_signals(struct daemon *daemon)
     if (watchdog_ms) uv_timer_start(&daemon->watchdog, on_watchdog, watchdog_ms, watchdog_ms);
 }
 
-/* ------------------------------------------------------------------------------------------------ from start to end */
+/* ------------------------------------------------------------------------------------------ from start to end */
 
 /* False when the loop could not be set up; the store and the socket are then still open. */
 static bool serve(struct daemon *daemon)

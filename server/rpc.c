@@ -11,7 +11,7 @@
 
 #define CLOSED_MESSAGE "the server is shutting down"
 
-/* ------------------------------------------------------------------------------------------------ error objects */
+/* ------------------------------------------------------------------------------------------ error objects */
 
 static const struct {
     int code;
@@ -101,7 +101,7 @@ void rpc_write_error(struct text *out, int code, const char *message)
     write_response(out, NULL, NULL, rpc_error_object(code, HKV_E_INVALID, message, NULL));
 }
 
-/* ------------------------------------------------------------------------------------------------ ends of a call */
+/* ------------------------------------------------------------------------------------------ ends of a call */
 
 static void request_run(struct rpc_request *request);
 
@@ -200,7 +200,7 @@ void rpc_call_work(struct rpc_call *call, enum hkv_err (*work)(struct rpc_call *
     tasks_work(call->request->rpc->tasks, &call->task);
 }
 
-/* ------------------------------------------------------------------------------------------------ a request */
+/* ------------------------------------------------------------------------------------------ a request */
 
 /* What breaks the rules of a request object; NULL when nothing does. */
 static const char *envelope_fault(json_t *object)
@@ -295,7 +295,7 @@ enum rpc_kind rpc_request_kind(const struct rpc_request *request)
     return method ? method->kind : RPC_KIND_OTHER;
 }
 
-/* ------------------------------------------------------------------------------------------------ reading */
+/* ------------------------------------------------------------------------------------------ reading */
 
 /* Whether a text stays within the limits on depth and number of values, seen without building anything. Only needs to
  * be right about texts that are JSON: the parser refuses the others. */

@@ -129,7 +129,7 @@ void rpc_request_free(struct rpc_request *request);
 /* The reply to a request that cannot be read at all (too long, for example), with `id` null. */
 void rpc_write_error(struct text *out, int code, const char *message);
 
-/* ------------------------------------------------------------------------------------------------ for methods */
+/* ------------------------------------------------------------------------------------------ for methods */
 
 extern const struct rpc_method rpc_methods[];
 extern const size_t rpc_method_count;

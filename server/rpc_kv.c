@@ -34,7 +34,7 @@ static json_t *json_base64(const uint8_t *bytes, size_t len)
     return string;
 }
 
-/* ------------------------------------------------------------------------------------------------ writes */
+/* ------------------------------------------------------------------------------------------ writes */
 
 static json_t *written_json(const struct hkv_version *version)
 {
@@ -144,7 +144,7 @@ void rpc_kv_delete(struct rpc_call *call)
     if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
 }
 
-/* ------------------------------------------------------------------------------------------------ get */
+/* ------------------------------------------------------------------------------------------ get */
 
 static json_t *value_json(const struct hkv_value *value)
 {
@@ -202,7 +202,7 @@ void rpc_kv_get(struct rpc_call *call)
         rpc_call_result(call, call->result);
 }
 
-/* ------------------------------------------------------------------------------------------------ lists */
+/* ------------------------------------------------------------------------------------------ lists */
 
 static json_t *entry_json(const struct hkv_list_entry *entry)
 {
@@ -290,7 +290,7 @@ enum hkv_err rpc_kv_history(struct rpc_call *call)
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ watch */
+/* ------------------------------------------------------------------------------------------ watch */
 
 void rpc_kv_watch(struct rpc_call *call)
 {

@@ -21,7 +21,7 @@ static json_t *split_commas(const char *text)
     return array;
 }
 
-/* ------------------------------------------------------------------------------------------------ who and how */
+/* ------------------------------------------------------------------------------------------ who and how */
 
 enum hkv_err rpc_kv_info(struct rpc_call *call)
 {
@@ -215,7 +215,7 @@ enum hkv_err rpc_kv_status(struct rpc_call *call)
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ peers */
+/* ------------------------------------------------------------------------------------------ peers */
 
 static enum hkv_err change_peer(struct rpc_call *call, enum hkv_err (*change)(struct hkv_store *, const char *))
 {
@@ -237,7 +237,7 @@ enum hkv_err rpc_kv_peer_remove(struct rpc_call *call)
     return change_peer(call, hkv_peer_remove);
 }
 
-/* ------------------------------------------------------------------------------------------------ sync */
+/* ------------------------------------------------------------------------------------------ sync */
 
 static struct rpc_call *call_of(struct task *task)
 {
@@ -334,7 +334,7 @@ void rpc_kv_wait_converged(struct rpc_call *call)
     if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
 }
 
-/* ------------------------------------------------------------------------------------------------ verification */
+/* ------------------------------------------------------------------------------------------ verification */
 
 static json_t *verify_json(const struct hkv_verify_result *result)
 {
@@ -378,7 +378,7 @@ void rpc_kv_verify(struct rpc_call *call)
     if (err != HKV_OK) rpc_call_fail_store(call, err, hkv_last_error());
 }
 
-/* ------------------------------------------------------------------------------------------------ tickets */
+/* ------------------------------------------------------------------------------------------ tickets */
 
 enum hkv_err rpc_kv_ticket(struct rpc_call *call)
 {

@@ -89,7 +89,7 @@ enum hkv_err kv_budget_measure(struct kv *kv)
     return HKV_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------- files being written */
+/* ------------------------------------------------------------------------------------------ files being written */
 
 enum hkv_err kv_budget_file_grows(struct kv_file *file, uint64_t length)
 {

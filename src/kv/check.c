@@ -10,7 +10,7 @@
 
 #define PLACE_BYTES (1 + 8 + 8 + 8 + 1) /* phase, passes, begun, epoch, every signature; the position follows */
 
-/* ---------------------------------------------------------------------------------------------------- what is found */
+/* ------------------------------------------------------------------------------------------ what is found */
 
 void kv_check_note(struct kv_check *c, enum kv_check_kind kind, const char *format, ...)
 {
@@ -38,7 +38,7 @@ void kv_check_derived(struct kv_check *c, enum kv_check_kind kind, const char *f
     c->rebuild = true;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ steps */
+/* ------------------------------------------------------------------------------------------ steps */
 
 static void begin_pass(struct kv_check *c)
 {
@@ -153,7 +153,7 @@ unsigned kv_check_permille(const struct kv_check *c)
     return from + (to - from) * share / 256;
 }
 
-/* ------------------------------------------------------------------------------------------------ the place is kept */
+/* ------------------------------------------------------------------------------------------ the place is kept */
 
 enum hkv_err kv_check_save(struct kv_check *c)
 {

@@ -24,7 +24,7 @@ static enum hkv_err bad_entry(struct kv_check *c, struct slice id, const char *w
     return buf_append_slice(&c->entries, id);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- runs */
+/* ------------------------------------------------------------------------------------------ runs */
 
 struct run_walk {
     struct span_sum sum;
@@ -229,7 +229,7 @@ static enum hkv_err step_runs(struct kv_check *c, struct db *db, bool *end)
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- keys */
+/* ------------------------------------------------------------------------------------------ keys */
 
 static enum hkv_err check_key(struct kv_check *c, struct db *db)
 {
@@ -264,7 +264,7 @@ static enum hkv_err step_keys(struct kv_check *c, struct db *db, bool *end)
     return HKV_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- values */
+/* ------------------------------------------------------------------------------------------ values */
 
 static enum hkv_err set_place_number(struct kv_check *c, uint64_t number)
 {
@@ -424,7 +424,7 @@ static enum hkv_err step_values(struct kv_check *c, struct db *db, bool *end)
     return err;
 }
 
-/* --------------------------------------------------------------------------------------------- references, counters */
+/* ------------------------------------------------------------------------------------------ references, counters */
 
 static bool refs_are_right(const struct kv_check *c, uint64_t low, sqlite3_stmt *s)
 {

@@ -2,7 +2,7 @@
 
 #include "kv/internal.h"
 
-/* ------------------------------------------------------------------------------------------------------ a key's row */
+/* ------------------------------------------------------------------------------------------ a key's row */
 
 /* An entry of the key, when there is any. */
 struct contender {
@@ -130,7 +130,7 @@ bool kv_key_rows_equal(const struct kv_key_row *a, const struct kv_key_row *b)
                              a->expires_us == b->expires_us && a->expired == b->expired);
 }
 
-/* --------------------------------------------------------------------------------------------- references, counters */
+/* ------------------------------------------------------------------------------------------ references, counters */
 
 static enum hkv_err count_column(struct db *db, enum sql_id sql, uint64_t low, uint32_t *counts)
 {

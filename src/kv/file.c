@@ -55,7 +55,7 @@ enum hkv_err kv_file_write(struct kv_file *file, uint64_t offset, struct slice b
     return noted(file->kv, file->kv->files->ops->write(file->handle, offset, bytes));
 }
 
-/* --------------------------------------------------------------------------------------------------------- sealing */
+/* ------------------------------------------------------------------------------------------ sealing */
 
 void kv_files_init(struct kv *kv)
 {
@@ -260,7 +260,7 @@ void kv_files_committed(struct kv *kv)
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------- orphan sweep */
+/* ------------------------------------------------------------------------------------------ orphan sweep */
 
 struct sweep {
     struct kv *kv;

@@ -116,7 +116,7 @@ static enum hkv_err apply_refs_of_others(struct kv_op *op)
     return own ? kv_op_ref(op, op->value.id, own) : HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------- removal by prefix */
+/* ------------------------------------------------------------------------------------------ removal by prefix */
 
 static enum hkv_err remove_child(struct kv_op *op, struct slice id)
 {
@@ -194,7 +194,7 @@ static enum hkv_err remove_children(struct kv_op *op, struct slice id, const str
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------- storing an entry */
+/* ------------------------------------------------------------------------------------------ storing an entry */
 
 /* Native keys are no prefixes of each other: below or above one, only a foreign key can lie. */
 static bool may_have_children(const struct kv *kv, enum kv_key_class class)

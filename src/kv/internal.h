@@ -89,7 +89,7 @@ struct kv_ages {
     size_t count;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- parties */
+/* ------------------------------------------------------------------------------------------ parties */
 
 struct kv_party {
     uint64_t number; /* 0: the slot is free */
@@ -110,7 +110,7 @@ struct kv_parties {
     size_t undo_count, undo_cap;
 };
 
-/* ------------------------------------------------------------------------------------------------- read connections */
+/* ------------------------------------------------------------------------------------------ read connections */
 
 struct kv_reader {
     struct db db;
@@ -128,7 +128,7 @@ struct kv_readers {
     const char *vfs;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- the map */
+/* ------------------------------------------------------------------------------------------ the map */
 
 /* What this transaction did with a value: handed it out, so that nobody has it yet when that is taken back; or ended
  * it, so that its holder reports again then. */
@@ -261,7 +261,7 @@ HKV_CHECK enum hkv_err kv_own_stamp_load(struct kv *kv);
 /* Our author; any thread. */
 struct author_id kv_author(struct kv *kv);
 
-/* --------------------------------------------------------------------------------------------------------- budget.c */
+/* ------------------------------------------------------------------------------------------ budget.c */
 
 enum kv_room {
     KV_ROOM_NEW,     /* may use 95 % */
@@ -292,7 +292,7 @@ int kv_checkpoint_pages(const struct kv *kv);
 HKV_CHECK enum hkv_err kv_budget_file_grows(struct kv_file *file, uint64_t length);
 void kv_budget_file_ends(struct kv_file *file);
 
-/* -------------------------------------------------------------------------------------------------------- trouble.c */
+/* ------------------------------------------------------------------------------------------ trouble.c */
 
 /* Something failed, with this thread's sentence, or worked (HKV_OK). Any thread. */
 void kv_trouble_note(struct kv *kv, enum kv_trouble_kind kind, enum hkv_err err);
@@ -305,7 +305,7 @@ bool kv_trouble_is_due(struct kv *kv, enum kv_trouble_kind kind);
 /* Tries whether writing works again, when it is time to. Outside a transaction. */
 void kv_trouble_probe(struct kv *kv);
 
-/* ---------------------------------------------------------------------------------------------------------- party.c */
+/* ------------------------------------------------------------------------------------------ party.c */
 
 /* The number of an author or peer, added when `add`; 0 when not known and not added. `newest_us` may be NULL. */
 HKV_CHECK enum hkv_err kv_party_number(struct kv *kv, const uint8_t id[ID_BYTES], bool add, uint64_t *number,
@@ -319,7 +319,7 @@ void kv_parties_undo(struct kv *kv, size_t mark);
 void kv_parties_committed(struct kv *kv);
 void kv_parties_forget(struct kv *kv);
 
-/* --------------------------------------------------------------------------------------------------------- insert.c */
+/* ------------------------------------------------------------------------------------------ insert.c */
 
 /* What a change row says about its origin. */
 struct kv_cause {
@@ -359,7 +359,7 @@ void kv_op_fini(struct kv_op *op);
  * its id; `old` the row of the same id, when there is one. */
 HKV_CHECK enum hkv_err kv_op_store(struct kv_op *op, const struct entry *e, const struct entry_row *old);
 
-/* ---------------------------------------------------------------------------------------------------------- shown.c */
+/* ------------------------------------------------------------------------------------------ shown.c */
 
 struct kv_winner {
     uint64_t stamp_us;
@@ -399,7 +399,7 @@ HKV_CHECK enum hkv_err kv_shown_removed(struct kv_op *op, const struct entry_row
 /* The value op->value has come: keys whose top waits for it show it. */
 HKV_CHECK enum hkv_err kv_shown_arrived(struct kv_op *op);
 
-/* ----------------------------------------------------------------------------------------------------------- file.c */
+/* ------------------------------------------------------------------------------------------ file.c */
 
 enum kv_file_state {
     KV_FILE_OPEN,
@@ -440,7 +440,7 @@ void kv_files_undo(struct kv *kv, size_t stored_mark, size_t doomed_mark);
 void kv_files_committed(struct kv *kv);
 HKV_CHECK enum hkv_err kv_sweep_orphans(struct kv *kv);
 
-/* --------------------------------------------------------------------------------------------------------- upkeep.c */
+/* ------------------------------------------------------------------------------------------ upkeep.c */
 
 /* Writes the log anew when it is suspect: a checkpoint that failed may have failed to sync it. Commits that are synced
  * one by one need no more than that SQLite writes a failed one's frames anew, as long as the store stays open; commits
@@ -451,7 +451,7 @@ HKV_CHECK enum hkv_err kv_log_mend(struct kv *kv);
  * power cut could else bring the row back without its file. Replica, outside a transaction. */
 HKV_CHECK enum hkv_err kv_log_settle(struct kv *kv);
 
-/* ----------------------------------------------------------------------------------------------------------- others */
+/* ------------------------------------------------------------------------------------------ others */
 
 HKV_CHECK enum hkv_err kv_ages_load(struct kv *kv);
 
@@ -496,7 +496,7 @@ HKV_CHECK enum hkv_err kv_wanted_forget(struct kv *kv, uint64_t id);
 /* A received entry points to the missing value op->value: one more provider, maybe a shorter length. */
 HKV_CHECK enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const struct docs_origin *origin);
 
-/* ------------------------------------------------------------------------------------------------------------ bad.c */
+/* ------------------------------------------------------------------------------------------ bad.c */
 
 void kv_suspects_init(struct kv *kv);
 void kv_suspects_fini(struct kv *kv);
@@ -508,7 +508,7 @@ enum hkv_err kv_blob_damaged(struct kv *kv, const struct hash *hash, uint64_t fi
 
 void kv_docs_init(struct kv *kv);
 
-/* --------------------------------------------------------------------------------------------------------- derive.c */
+/* ------------------------------------------------------------------------------------------ derive.c */
 
 /* What must be in the tables besides `entry` and the contents, as a function of both. On any connection. */
 

@@ -15,7 +15,7 @@
 /* A restart may find times of rows as far ahead of what it starts from, when the wall clock was set back meanwhile. */
 #define STEADY_SAVE_US ((uint64_t)60000000)
 
-/* --------------------------------------------------------------------------------------------------------- counters */
+/* ------------------------------------------------------------------------------------------ counters */
 
 #define COUNTER_WORDS (sizeof(struct kv_counters) / sizeof(uint64_t))
 
@@ -112,7 +112,7 @@ static void start_steady(struct kv *kv)
     kv->steady_us = kv->steady_base_us;
 }
 
-/* ------------------------------------------------------------------------------------------------------ open, close */
+/* ------------------------------------------------------------------------------------------ open, close */
 
 static int on_wal_commit(void *arg, sqlite3 *handle, const char *name, int pages)
 {
@@ -398,7 +398,7 @@ void kv_close(struct kv *kv)
     free(kv);
 }
 
-/* ----------------------------------------------------------------------------------------------------- transactions */
+/* ------------------------------------------------------------------------------------------ transactions */
 
 static enum hkv_err run(struct kv *kv, enum sql_id sql)
 {

@@ -43,7 +43,7 @@
 struct kv;
 struct files;
 
-/* ----------------------------------------------------------------------------------------------- open, transactions */
+/* ------------------------------------------------------------------------------------------ open, transactions */
 
 struct kv_config {
     const char *data_dir; /* holds docs/store.db and blobs/ ; exists */
@@ -100,7 +100,7 @@ bool kv_writable(struct kv *kv, struct error_text *why);
  * the earliest. True: there is more to do now. replica */
 bool kv_maintain(struct kv *kv);
 
-/* ------------------------------------------------------------------------------------------------ keys and contents */
+/* ------------------------------------------------------------------------------------------ keys and contents */
 
 /* What a content says (formats.md 1). */
 enum kv_kind {
@@ -139,7 +139,7 @@ enum kv_key_class { KV_KEY_USER, KV_KEY_SYSTEM, KV_KEY_FOREIGN };
 /* Class of a document key; `name` borrows the user key or record name from it. Pure. */
 enum kv_key_class kv_key_classify(struct slice document_key, struct slice *name);
 
-/* ------------------------------------------------------------------------------------------------ local writes */
+/* ------------------------------------------------------------------------------------------ local writes */
 
 /* A large content already on disk: written by the caller's thread through kv_file_*. */
 struct kv_file;
@@ -177,7 +177,7 @@ HKV_CHECK enum hkv_err kv_propose_stamp(struct kv *kv, struct slice document_key
  * kv_reset). replica */
 HKV_CHECK enum hkv_err kv_write(struct kv *kv, struct kv_write *w, const struct kv_signer *signer);
 
-/* ------------------------------------------------------------------------------------------------ value files */
+/* ------------------------------------------------------------------------------------------ value files */
 
 /* A value file being written: temporary file, then sync, rename, sync of the folder. Offsets may come in any order.
  * One thread at a time, any thread but network and replica. */
@@ -193,7 +193,7 @@ HKV_CHECK enum hkv_err kv_file_seal(struct kv_file *file, const struct hash *has
  * thread alone between the write that stored it and the end of that transaction. */
 void kv_file_free(struct kv_file *file);
 
-/* ------------------------------------------------------------------------------------------- remote entries, values */
+/* ------------------------------------------------------------------------------------------ remote entries, values */
 
 /* The entries as reconciliation sees them (docs/replica.h). `now_us` for the future rule is read once a transaction.
  * replica */
@@ -325,7 +325,7 @@ HKV_CHECK enum hkv_err kv_refused_list(struct kv *kv, size_t max, bool (*visit)(
  * `next_due_us`: when to ask again, 0 when nothing shown expires. replica */
 HKV_CHECK enum hkv_err kv_expire_due(struct kv *kv, uint64_t now_us, size_t max, uint64_t *next_due_us);
 
-/* ------------------------------------------------------------------------------------------------ reads */
+/* ------------------------------------------------------------------------------------------ reads */
 
 struct kv_item {
     struct buf key; /* user key, or the record name of a system record */
@@ -373,7 +373,7 @@ kv_author_entries(struct kv *kv, const struct author_id *author, struct slice pr
 HKV_CHECK enum hkv_err kv_history(struct kv *kv, struct slice document_key,
                                   bool (*visit)(void *arg, const struct kv_history_item *item), void *arg);
 
-/* ------------------------------------------------------------------------------------------------ changes */
+/* ------------------------------------------------------------------------------------------ changes */
 
 enum kv_change_kind {
     KV_PUT_LOCAL,
@@ -443,7 +443,7 @@ struct kv_changes_page {
 HKV_CHECK enum hkv_err kv_changes_read(struct kv *kv, const struct kv_changes_query *query,
                                        struct kv_changes_page *out);
 
-/* ---------------------------------------------------------------------------------------------- counts, peers, meta */
+/* ------------------------------------------------------------------------------------------ counts, peers, meta */
 
 struct kv_counts {
     uint64_t entries;

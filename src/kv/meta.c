@@ -27,7 +27,7 @@ enum hkv_err kv_meta_set(struct kv *kv, const char *name, struct slice value)
     return db_run(&kv->db, s);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ peers */
+/* ------------------------------------------------------------------------------------------ peers */
 
 /* Addresses are kept as text, one a line, so that a look at the table tells them. */
 static enum hkv_err encode_addresses(const struct address_set *set, struct buf *out)
@@ -109,7 +109,7 @@ enum hkv_err kv_peer_list(struct kv *kv, bool (*visit)(void *arg, const struct k
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ reset */
+/* ------------------------------------------------------------------------------------------ reset */
 
 static enum hkv_err empty_tables(struct kv *kv, const struct namespace_id *namespace, const uint8_t epoch[8])
 {

@@ -42,7 +42,7 @@ static enum hkv_err open_file(struct kv *kv, const struct hash *hash, uint64_t n
     return kv->files->ops->open_fd(kv->files, name, &out->fd);
 }
 
-/* -------------------------------------------------------------------------------------------------------------- get */
+/* ------------------------------------------------------------------------------------------ get */
 
 /* Fills an item from the current row of a statement with SQL_SHOWN_COLUMNS. Errors: HKV_E_NOT_FOUND when the value's
  * file has just gone. */
@@ -117,7 +117,7 @@ enum hkv_err kv_get(struct kv *kv, struct slice document_key, enum kv_want want,
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- list */
+/* ------------------------------------------------------------------------------------------ list */
 
 /* The smallest byte string behind everything that begins with `prefix`; empty when there is none. */
 static enum hkv_err behind_prefix(struct slice prefix, struct buf *out)
@@ -263,7 +263,7 @@ enum hkv_err kv_has_user_keys(struct kv *kv, bool *out)
     return err;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- history */
+/* ------------------------------------------------------------------------------------------ history */
 
 /* Columns of SQL_KEY_HISTORY behind those of the entry. */
 enum { COL_CONTENT_KIND = 8, COL_CONTENT_LENGTH };
@@ -397,7 +397,7 @@ enum hkv_err kv_author_entries(struct kv *kv, const struct author_id *author, st
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ blobs */
+/* ------------------------------------------------------------------------------------------ blobs */
 
 static enum hkv_err open_once(struct kv *kv, struct db *db, const struct hash *hash, struct kv_blob *out, bool *row)
 {

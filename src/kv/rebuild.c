@@ -21,7 +21,7 @@ struct rebuild {
     size_t keys, references;
 };
 
-/* ---------------------------------------------------------------------------------------------------------- entries */
+/* ------------------------------------------------------------------------------------------ entries */
 
 static bool is_listed(const struct kv_check *c, const struct entry_row *row)
 {
@@ -79,7 +79,7 @@ static enum hkv_err mend_entry(struct rebuild *r, struct slice id)
     return entries_remove(&kv->db, &row);
 }
 
-/* ------------------------------------------------------------------------------------------- batches of ids or keys */
+/* ------------------------------------------------------------------------------------------ batches of ids or keys */
 
 static enum hkv_err batch_add(struct buf *batch, struct slice item)
 {
@@ -147,7 +147,7 @@ static enum hkv_err for_entries(struct rebuild *r,
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- keys */
+/* ------------------------------------------------------------------------------------------ keys */
 
 static enum hkv_err mend_key(struct rebuild *r, struct slice document_key)
 {
@@ -202,7 +202,7 @@ static enum hkv_err add_key(struct rebuild *r, struct slice id)
     return mend_key(r, slice_part(id, ID_BYTES, id.len));
 }
 
-/* ----------------------------------------------------------------------------------------------------------- values */
+/* ------------------------------------------------------------------------------------------ values */
 
 static enum hkv_err run(struct kv *kv, enum sql_id sql)
 {
@@ -256,7 +256,7 @@ static enum hkv_err mend_all_refs(struct rebuild *r)
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------------- altogether */
+/* ------------------------------------------------------------------------------------------ altogether */
 
 /* Rows that lead to nothing, or that nothing leads to. */
 static enum hkv_err remove_astray(struct rebuild *r)

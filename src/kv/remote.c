@@ -109,7 +109,7 @@ static enum hkv_err replica_has_content(struct docs_replica *r, const struct has
     return HKV_OK;
 }
 
-/* -------------------------------------------------------------------------------------------------- the insert rule */
+/* ------------------------------------------------------------------------------------------ the insert rule */
 
 /* Looks for a stored entry of the author at a proper prefix of the key that is not older (wire/docs.md 3.3, 8.3). */
 static enum hkv_err find_dominating(struct kv *kv, const struct entry *e, struct entry_row *parent, size_t *key_len,

@@ -109,7 +109,7 @@ enum hkv_err kv_key_save(struct kv *kv, struct slice document_key, const struct 
     return db_run(&kv->db, s);
 }
 
-/* ------------------------------------------------------------------------------------------------------- change log */
+/* ------------------------------------------------------------------------------------------ change log */
 
 static enum hkv_err keep_change(struct kv *kv, struct slice name, struct kv_change *change)
 {
@@ -163,7 +163,7 @@ static enum hkv_err log_change(struct kv *kv, const struct kv_cause *cause, stru
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ shown */
+/* ------------------------------------------------------------------------------------------ shown */
 
 static bool visible(const struct kv_key_row *row)
 {
@@ -341,7 +341,7 @@ enum hkv_err kv_shown_arrived(struct kv_op *op)
     return err;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- expiry */
+/* ------------------------------------------------------------------------------------------ expiry */
 
 static enum hkv_err next_expiring(struct kv *kv, enum sql_id which, struct buf *key, uint64_t *expires_us, bool *found)
 {

@@ -108,7 +108,7 @@ bool kv_writable(struct kv *kv, struct error_text *why)
     return good && kv_budget_has_room(kv, why);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- probing */
+/* ------------------------------------------------------------------------------------------ probing */
 
 static enum hkv_err probe_bytes(struct files_handle *handle, const struct files_ops *ops)
 {

@@ -10,7 +10,7 @@
 
 #include "kv/internal.h"
 
-/* ------------------------------------------------------------------------------------------------------------ taken */
+/* ------------------------------------------------------------------------------------------ taken */
 
 static size_t taken_place(const struct kv_wanted_state *w, uint64_t id)
 {
@@ -129,7 +129,7 @@ void kv_wanted_rolled_back(struct kv *kv, size_t undo_count)
     look_again_from(w, 0);
 }
 
-/* -------------------------------------------------------------------------------------------------------- providers */
+/* ------------------------------------------------------------------------------------------ providers */
 
 enum hkv_err kv_wanted_init(struct kv *kv)
 {
@@ -222,7 +222,7 @@ static void fill_providers(const struct kv_wanted_state *w, struct slice stored,
             out->providers[out->provider_count++] = w->wakers[i - 1];
 }
 
-/* ----------------------------------------------------------------------------------------------------------- taking */
+/* ------------------------------------------------------------------------------------------ taking */
 
 struct candidate {
     uint64_t id, next_us, tried_us;
@@ -322,7 +322,7 @@ enum hkv_err kv_wanted_take(struct kv *kv, uint64_t now_us, size_t max, struct k
     return kv->wanted.wake_us ? take_woken(kv, now_us, max, out, count, next_due_us) : HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------- arrival, failure */
+/* ------------------------------------------------------------------------------------------ arrival, failure */
 
 static enum hkv_err fill(struct kv_op *op, struct slice content, struct kv_file *file)
 {
@@ -439,7 +439,7 @@ enum hkv_err kv_wanted_hint(struct kv_op *op, const struct record *record, const
     return db_run(&kv->db, s);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ marks */
+/* ------------------------------------------------------------------------------------------ marks */
 
 enum hkv_err kv_value_mark(struct kv *kv, uint64_t *mark)
 {

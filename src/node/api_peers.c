@@ -9,7 +9,7 @@
 #include "node/sync.h"
 #include "wire/ticket.h"
 
-/* ------------------------------------------------------------------------------------------------ peers */
+/* ------------------------------------------------------------------------------------------ peers */
 
 /* A peer's name: a ticket, id@host:port, or the 64 hex digits of a known one. With `resolve` a host name is looked up,
  * else it is only part of the name. */
@@ -238,7 +238,7 @@ void hkv_peers_free(struct hkv_peers *peers)
     free(peers);
 }
 
-/* ------------------------------------------------------------------------------------------- sessions and waits */
+/* ------------------------------------------------------------------------------------------ sessions and waits */
 
 /* A round with whoever waits for it: a blocked caller, or a callback. */
 struct round_call {

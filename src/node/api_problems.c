@@ -65,7 +65,7 @@ static enum hkv_err refresh(struct hkv_store *store, struct problems *p)
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ in words */
+/* ------------------------------------------------------------------------------------------ in words */
 
 static void say_fetching(struct hkv_store *store, const struct kv_problem *p, bool connected, char *out, size_t len)
 {
@@ -97,7 +97,7 @@ static void say_why(struct hkv_store *store, const struct kv_problem *p, bool co
         (void)snprintf(out, PROBLEM_WHY_MAX, "has not arrived; %s", fetching);
 }
 
-/* ------------------------------------------------------------------------------------------------ the public form */
+/* ------------------------------------------------------------------------------------------ the public form */
 
 static enum hkv_err problem_out(struct hkv_store *store, const struct kv_problem *p, bool connected,
                                 struct hkv_problem *out)

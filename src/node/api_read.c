@@ -146,7 +146,7 @@ enum hkv_err hkv_get_fd(struct hkv_store *store, const void *key, size_t key_byt
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------ lists */
+/* ------------------------------------------------------------------------------------------ lists */
 
 /* A cursor is the hex of the last key of the page before it. */
 struct listing {
@@ -288,7 +288,7 @@ void hkv_page_free(struct hkv_page *page)
     free(page);
 }
 
-/* ------------------------------------------------------------------------------------------------ history */
+/* ------------------------------------------------------------------------------------------ history */
 
 struct history_list {
     struct hkv_history *history;

@@ -6,7 +6,7 @@
 #include "node/sync.h"
 #include "wire/ticket.h"
 
-/* ------------------------------------------------------------------------------------------------ status, identity */
+/* ------------------------------------------------------------------------------------------ status, identity */
 
 static const char *const condition_names[HKV_CONDITION_COUNT] = {
     [HKV_CONDITION_ENDPOINT_BOUND] = "endpoint_bound",       [HKV_CONDITION_DOCS_RUNNING] = "docs_running",
@@ -179,7 +179,7 @@ void hkv_text_free(char *text)
     free(text);
 }
 
-/* ------------------------------------------------------------------------------------------------ errors */
+/* ------------------------------------------------------------------------------------------ errors */
 
 const char *hkv_last_error(void)
 {

@@ -39,7 +39,7 @@ static void result_of(const struct kv_check_report *report, uint64_t took_us, st
     memcpy(out->first, report->first.text, sizeof out->first);
 }
 
-/* ------------------------------------------------------------------------------------------------ of an open store */
+/* ------------------------------------------------------------------------------------------ of an open store */
 
 /* A verification with whoever waits for it: a blocked caller, or a callback. */
 struct verify_call {
@@ -160,7 +160,7 @@ enum hkv_err hkv_verify_async(struct hkv_store *store, const struct hkv_verify_o
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------- of a stopped store */
+/* ------------------------------------------------------------------------------------------ of a stopped store */
 
 static enum hkv_err run_check(struct kv_check *check, const struct hkv_verify_options *options)
 {

@@ -56,7 +56,7 @@ static void result_of(const struct write_call *call, struct hkv_write_result *ou
     memcpy(out->version.author, call->write.entry.author.bytes, ID_BYTES);
 }
 
-/* ------------------------------------------------------------------------------------------------ replica thread */
+/* ------------------------------------------------------------------------------------------ replica thread */
 
 static enum hkv_err write_apply(struct commit_task *task, struct kv *kv)
 {
@@ -106,7 +106,7 @@ static void write_complete(struct commit_task *task, enum hkv_err err)
     write_release(call);
 }
 
-/* ------------------------------------------------------------------------------------------------ caller's thread */
+/* ------------------------------------------------------------------------------------------ caller's thread */
 
 static enum hkv_err check_may_write(struct hkv_store *store, const struct node_identity *identity)
 {
@@ -409,7 +409,7 @@ enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, size_t k
     return submit_async(store, err, call, done, arg);
 }
 
-/* ------------------------------------------------------------------------------------------------ versions as text */
+/* ------------------------------------------------------------------------------------------ versions as text */
 
 void hkv_version_format(const struct hkv_version *version, char out[HKV_VERSION_TEXT_BYTES])
 {

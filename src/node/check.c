@@ -33,7 +33,7 @@ static struct checker *of_job(struct job *job)
 
 static void step_begin(struct checker *c);
 
-/* ------------------------------------------------------------------------------------------------ the end of a pass */
+/* ------------------------------------------------------------------------------------------ the end of a pass */
 
 static void call_end(struct checker *c, enum hkv_err err)
 {
@@ -86,7 +86,7 @@ static void step_over(struct checker *c)
         pause_for(c, pause_us > CHECK_STEP_US ? pause_us : CHECK_STEP_US);
 }
 
-/* ------------------------------------------------------------------------------------------------ repairs */
+/* ------------------------------------------------------------------------------------------ repairs */
 
 static void note(struct checker *c, enum hkv_err err)
 {
@@ -166,7 +166,7 @@ static void apply_complete(struct commit_task *task, enum hkv_err err)
     back_to_network(c, applied);
 }
 
-/* ------------------------------------------------------------------------------------------------ steps */
+/* ------------------------------------------------------------------------------------------ steps */
 
 static void step_done(struct job *job)
 {
@@ -226,7 +226,7 @@ void checker_verify(struct checker *c, struct check_call *call)
     if (!c->running) step_begin(c);
 }
 
-/* ------------------------------------------------------------------------------------------------ life cycle */
+/* ------------------------------------------------------------------------------------------ life cycle */
 
 enum hkv_err checker_new(struct hkv_store *store, struct checker **out)
 {

@@ -10,7 +10,7 @@
 #define US_IN_S      1000000
 #define OFFSET_LIMIT (INT64_MAX / 4) /* what shows more is no clock, and is taken for this; sums stay in range */
 
-/* ------------------------------------------------------------------------------------------------ our own clock */
+/* ------------------------------------------------------------------------------------------ our own clock */
 
 static int64_t difference(uint64_t a_us, uint64_t b_us)
 {
@@ -117,7 +117,7 @@ enum hkv_err clock_check_write(struct hkv_store *store)
     return error_set(HKV_E_CLOCK, "%s, or open the store with allow_bad_clock; until then nothing is written", why);
 }
 
-/* ------------------------------------------------------------------------------------------------ peers' clocks */
+/* ------------------------------------------------------------------------------------------ peers' clocks */
 
 void clock_init(struct hkv_store *store)
 {

@@ -102,7 +102,7 @@ void committer_close(struct committer *c)
     (void)pthread_mutex_unlock(&c->lock);
 }
 
-/* ----------------------------------------------------------------------------------- one group (replica thread) */
+/* --------------------------------------------------------------------------------------- one group (replica thread) */
 
 static struct commit_task *next_task(struct committer *c)
 {

@@ -14,7 +14,7 @@
 
 static void pump(struct fetch_peer *peer);
 
-/* ------------------------------------------------------------------------------------------------ items */
+/* ------------------------------------------------------------------------------------------ items */
 
 static void items_init(struct fetch_items *items)
 {
@@ -63,7 +63,7 @@ void fetch_item_end(struct fetcher *fetcher, struct fetch_item *item)
     if (fetcher->item_count == FETCH_REQUEUE_BELOW || fetcher->item_count == 0) fetcher_kick(fetcher);
 }
 
-/* ------------------------------------------------------------------------------------- back to the store: failed */
+/* ---------------------------------------------------------------------------------------- back to the store: failed */
 
 struct failed_task {
     struct commit_task task; /* first */
@@ -142,7 +142,7 @@ static void item_failed(struct fetcher *fetcher, struct fetch_item *item)
     fetch_item_end(fetcher, item);
 }
 
-/* ------------------------------------------------------------------------------------------------ candidates */
+/* ------------------------------------------------------------------------------------------ candidates */
 
 static struct fetch_peer *fetch_peer_get(struct fetcher *fetcher, const struct endpoint_id *id);
 static bool dial(struct fetch_peer *peer);
@@ -322,7 +322,7 @@ static enum hkv_err value_received(struct fetch_request *r)
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ one request */
+/* ------------------------------------------------------------------------------------------ one request */
 
 static bool request_is_full(const struct fetch_request *r)
 {
@@ -581,7 +581,7 @@ static bool request_begin(struct fetch_peer *peer)
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ connections */
+/* ------------------------------------------------------------------------------------------ connections */
 
 static void conn_opened(struct transport_conn *conn)
 {
@@ -708,7 +708,7 @@ static void pump(struct fetch_peer *peer)
         env_timer_cancel(env, &peer->idle);
 }
 
-/* ------------------------------------------------------------------------------------------------ what is wanted */
+/* ------------------------------------------------------------------------------------------ what is wanted */
 
 struct take_task {
     struct commit_task task; /* first */
@@ -844,7 +844,7 @@ static void due_fired(struct env_timer *timer)
     fetcher_kick((struct fetcher *)(void *)((char *)timer - offsetof(struct fetcher, timer)));
 }
 
-/* ------------------------------------------------------------------------------------------------ life cycle */
+/* ------------------------------------------------------------------------------------------ life cycle */
 
 enum hkv_err fetcher_new(struct hkv_store *store, struct fetcher **out)
 {

@@ -151,7 +151,7 @@ void fetch_large_detach(struct fetch_request *request)
     request->transfer = NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------ worker, replica */
+/* ------------------------------------------------------------------------------------------ worker, replica */
 
 static enum hkv_err write_block(struct fetch_transfer *t)
 {

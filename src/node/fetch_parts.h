@@ -96,7 +96,7 @@ void fetch_item_end(struct fetcher *fetcher, struct fetch_item *item);
 /* A job or task of the fetcher ended. */
 void fetch_task_ended(struct fetcher *fetcher);
 
-/* ------------------------------------------------------------------------------------------------ large values */
+/* ------------------------------------------------------------------------------------------ large values */
 
 /* Begins a transfer, or goes on with it. Errors: HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err fetch_large_begin(struct fetch_request *request, struct fetch_item *item);

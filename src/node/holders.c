@@ -9,7 +9,7 @@
 
 #define META_INCARNATIONS "incarnations"
 
-/* ------------------------------------------------------------------------------------------------ incarnations */
+/* ------------------------------------------------------------------------------------------ incarnations */
 
 enum hkv_err holders_start(struct hkv_store *store, bool is_new)
 {
@@ -38,7 +38,7 @@ static bool was_used(const struct holders *h, const uint8_t incarnation[INCARNAT
     return false;
 }
 
-/* ------------------------------------------------------------------------------------------------ what is said */
+/* ------------------------------------------------------------------------------------------ what is said */
 
 /* Names what both hold, the rule and the remedy. */
 static void say_shared(struct hkv_store *store, const struct endpoint_id *sharer, char *out, size_t len)
@@ -99,7 +99,7 @@ bool holders_is_unique(struct hkv_store *store, char why[HOLDERS_WHY_MAX])
     return why[0] == '\0';
 }
 
-/* ------------------------------------------------------------------------------------------------ a new author */
+/* ------------------------------------------------------------------------------------------ a new author */
 
 static void adopted(struct job *job)
 {
@@ -177,7 +177,7 @@ static void adopt(struct hkv_store *store)
     env_run_on(node_env(store), ENV_WORKER, &store->holders.job);
 }
 
-/* ------------------------------------------------------------------------------------------------ deciding */
+/* ------------------------------------------------------------------------------------------ deciding */
 
 void holders_begin(struct hkv_store *store)
 {

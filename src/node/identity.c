@@ -155,7 +155,7 @@ bool data_dir_values_accessible(const struct data_dir *dir)
     return good;
 }
 
-/* ------------------------------------------------------------------------------------------------ key files */
+/* ------------------------------------------------------------------------------------------ key files */
 
 static const char *in_keys(const char *name)
 {

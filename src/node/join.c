@@ -15,7 +15,7 @@
 #define WRITE_PREFIX "write "
 #define READ_PREFIX  "read "
 
-/* ------------------------------------------------------------------------------------------------ the note on disk */
+/* ------------------------------------------------------------------------------------------ the note on disk */
 
 static enum hkv_err note_write(struct hkv_store *store, const struct doc_ticket *ticket)
 {
@@ -71,7 +71,7 @@ enum hkv_err join_recover(struct hkv_store *store, const struct namespace_id *st
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------ joining */
+/* ------------------------------------------------------------------------------------------ joining */
 
 struct join_call {
     struct commit_task task; /* first */
@@ -186,7 +186,7 @@ static enum hkv_err join_same(struct hkv_store *store, const struct doc_ticket *
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ peers */
+/* ------------------------------------------------------------------------------------------ peers */
 
 struct join_peers {
     const struct doc_ticket *ticket;
@@ -237,7 +237,7 @@ static enum hkv_err join_peers(struct hkv_store *store, const struct doc_ticket 
     return join.err;
 }
 
-/* ------------------------------------------------------------------------------------------------ the public call */
+/* ------------------------------------------------------------------------------------------ the public call */
 
 static enum hkv_err join(struct hkv_store *store, const struct doc_ticket *ticket, enum hkv_format format)
 {

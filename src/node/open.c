@@ -57,7 +57,7 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------- secrets, namespace */
+/* ------------------------------------------------------------------------------------------ secrets, namespace */
 
 static enum hkv_err make_secret(struct hkv_store *store, const char *name, struct secret_key *out)
 {
@@ -147,7 +147,7 @@ static enum hkv_err open_kv(struct hkv_store *store, const struct hkv_options *o
                      store->dir.path, id_format(stored.bytes, have), id_format(config.namespace.bytes, want));
 }
 
-/* -------------------------------------------------------------------------------------- facts kept in the store */
+/* ------------------------------------------------------------------------------------------ facts kept in the store */
 
 static enum hkv_err meta_has(struct hkv_store *store, const char *name, bool *has)
 {
@@ -190,7 +190,7 @@ static enum hkv_err start_facts(struct hkv_store *store, const struct hkv_option
     return err;
 }
 
-/* ------------------------------------------------------------------------------------------------ endpoint */
+/* ------------------------------------------------------------------------------------------ endpoint */
 
 static bool admit(void *user, const struct endpoint_id *peer)
 {
@@ -269,7 +269,7 @@ static enum hkv_err open_endpoint(struct hkv_store *store, const struct hkv_opti
     return node_on_replica(store, remember_port, &call.port);
 }
 
-/* ------------------------------------------------------------------------------------------------ peers */
+/* ------------------------------------------------------------------------------------------ peers */
 
 static bool load_peer(void *arg, const struct kv_peer *row)
 {
@@ -315,7 +315,7 @@ static enum hkv_err load_peers(struct hkv_store *store, const struct hkv_options
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ up */
+/* ------------------------------------------------------------------------------------------ up */
 
 struct local_change {
     struct job job; /* first */
@@ -405,7 +405,7 @@ static enum hkv_err start(struct hkv_store *store, const struct hkv_options *o)
     return open_endpoint(store, o);
 }
 
-/* ------------------------------------------------------------------------------------------------ down */
+/* ------------------------------------------------------------------------------------------ down */
 
 struct shutdown {
     struct hkv_store *store;
@@ -552,7 +552,7 @@ void hkv_close(struct hkv_store *store)
     store_stop(store);
 }
 
-/* ------------------------------------------------------------------------------------------------ small facts */
+/* ------------------------------------------------------------------------------------------ small facts */
 
 struct addresses_call {
     struct address_set *out;

@@ -36,7 +36,7 @@ struct peer *peers_find(const struct peers *peers, const struct endpoint_id *id)
     return NULL;
 }
 
-/* ------------------------------------------------------------------------------------------------ room in the list */
+/* ------------------------------------------------------------------------------------------ room in the list */
 
 static bool gives_way(const struct peer *peer, enum peer_claim claim)
 {
@@ -108,7 +108,7 @@ void peers_change_namespace(struct peers *peers)
     }
 }
 
-/* ------------------------------------------------------------------------------------------------ addresses */
+/* ------------------------------------------------------------------------------------------ addresses */
 
 /* Its place among the addresses that it was met at; `met_count`: none of them. */
 static size_t met_find(const struct peer *peer, const struct socket_address *socket)
@@ -183,7 +183,7 @@ enum hkv_err peer_lasting_addrs(const struct peer *peer, struct address_set *out
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ dialling */
+/* ------------------------------------------------------------------------------------------ dialling */
 
 bool peer_is_selected(const struct peer *peer)
 {

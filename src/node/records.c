@@ -72,7 +72,7 @@ void records_free(struct records *records)
     free(records);
 }
 
-/* ------------------------------------------------------------------------------------------------ one member record */
+/* ------------------------------------------------------------------------------------------ one member record */
 
 static void member_signed_bytes(const struct namespace_id *namespace, const struct author_id *author,
                                 const uint8_t incarnation[INCARNATION_BYTES], uint8_t out[MEMBER_SIGNED_BYTES])
@@ -140,7 +140,7 @@ static bool member_parse(const struct namespace_id *namespace, struct slice reco
     return valid;
 }
 
-/* ------------------------------------------------------------------------------------------------ reading them */
+/* ------------------------------------------------------------------------------------------ reading them */
 
 static void members_clear(struct records *r)
 {
@@ -362,7 +362,7 @@ void records_close(struct records *r, void (*done)(void *arg), void *arg)
     check_closed(r);
 }
 
-/* ------------------------------------------------------------------------------------------------ writing ours */
+/* ------------------------------------------------------------------------------------------ writing ours */
 
 static json_t *addresses_json(const struct address_set *addrs)
 {
@@ -498,7 +498,7 @@ enum hkv_err records_write(struct hkv_store *store, bool with_format)
     return err;
 }
 
-/* -------------------------------------------------------------------------------------- keeping ours up to date */
+/* ------------------------------------------------------------------------------------------ keeping ours up to date */
 
 static bool addresses_equal(const struct address_set *a, const struct address_set *b)
 {

@@ -44,7 +44,7 @@ static void real_random(struct env *env, void *out, size_t len)
     }
 }
 
-/* -------------------------------------------------------------------------------------- timers (network thread) */
+/* ------------------------------------------------------------------------------------------ timers (network thread) */
 
 static bool timer_before(const struct env_timer *a, const struct env_timer *b)
 {
@@ -138,7 +138,7 @@ static void real_timer_set(struct env *env, struct env_timer *timer, uint64_t du
     clock_arm(r);
 }
 
-/* ------------------------------------------------------------------------------------------------ queues */
+/* ------------------------------------------------------------------------------------------ queues */
 
 static void queue_init(struct job_queue *q)
 {
@@ -261,7 +261,7 @@ static const struct env_ops real_ops = {
     .run_on = real_run_on,
 };
 
-/* ------------------------------------------------------------------------------------------------ life cycle */
+/* ------------------------------------------------------------------------------------------ life cycle */
 
 enum hkv_err runtime_init(struct runtime *r)
 {

@@ -63,7 +63,7 @@ struct server {
     void *closed_arg;
 };
 
-/* ---------------------------------------------------------------------------------------------- contents (workers) */
+/* ------------------------------------------------------------------------------------------ contents (workers) */
 
 static enum hkv_err source_lookup(struct blobs_source *source, const struct hash *hash, struct blobs_value *out)
 {
@@ -105,7 +105,7 @@ static void source_release(struct blobs_source *source, struct blobs_value *valu
 static const struct blobs_source_ops source_ops = {
     .lookup = source_lookup, .read_at = source_read_at, .release = source_release};
 
-/* ------------------------------------------------------------------------------------------------ answers */
+/* ------------------------------------------------------------------------------------------ answers */
 
 static void step_run(struct job *job);
 static void step_done(struct job *job);
@@ -381,7 +381,7 @@ static const struct transport_stream_events stream_events = {
     .closed = stream_closed,
 };
 
-/* ------------------------------------------------------------------------------------------------ connections */
+/* ------------------------------------------------------------------------------------------ connections */
 
 static void conn_opened(struct transport_conn *conn)
 {

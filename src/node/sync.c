@@ -53,7 +53,7 @@ static void publish(struct hkv_store *store, enum hkv_event_type type, const str
     watch_publish_sync(&store->watches, &event);
 }
 
-/* ------------------------------------------------------------------------------------------------ beginning */
+/* ------------------------------------------------------------------------------------------ beginning */
 
 static void dial(struct sync_driver *driver, struct peer *peer)
 {
@@ -119,7 +119,7 @@ void sync_session_progress(struct sync_session *s, uint64_t inserted)
     fetcher_kick(s->driver->store->fetcher);
 }
 
-/* ------------------------------------------------------------------------------------------------ remembering peers */
+/* ------------------------------------------------------------------------------------------ remembering peers */
 
 struct persist_task {
     struct commit_task task; /* first */
@@ -178,7 +178,7 @@ void sync_peer_gone(void *arg, const struct peer *peer)
     committer_submit(&store->committer, &task->task);
 }
 
-/* ----------------------------------------------------------------------------------------- the end of a session */
+/* ------------------------------------------------------------------------------------------ the end of a session */
 
 static bool is_clean(const struct docs_outcome *outcome)
 {
@@ -361,7 +361,7 @@ void sync_counters(const struct sync_driver *driver, struct sync_counters *out)
     *out = driver->counters;
 }
 
-/* ------------------------------------------------------------------------------------------------ life cycle */
+/* ------------------------------------------------------------------------------------------ life cycle */
 
 enum hkv_err sync_driver_new(struct hkv_store *store, struct sync_driver **out)
 {

@@ -67,7 +67,7 @@ struct sync_counters {
 
 void sync_counters(const struct sync_driver *driver, struct sync_counters *out);
 
-/* ------------------------------------------------------------------------------------------------ rounds */
+/* ------------------------------------------------------------------------------------------ rounds */
 
 enum sync_round_kind {
     SYNC_ROUND_ONCE,      /* one session with each peer, whatever its end */

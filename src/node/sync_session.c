@@ -39,7 +39,7 @@ static void free_if_over(struct sync_session *s)
     free(s);
 }
 
-/* ----------------------------------------------------------------------------------------- batches on their way */
+/* ------------------------------------------------------------------------------------------ batches on their way */
 
 static struct sync_session *session_of(struct job *job, struct docs_batch **batch)
 {
@@ -135,7 +135,7 @@ static void apply_complete(struct commit_task *task, enum hkv_err err)
     send_back(s, s->applying, applied_back, err);
 }
 
-/* ------------------------------------------------------------------------------------------------ effects */
+/* ------------------------------------------------------------------------------------------ effects */
 
 /* Tells the peer what our clock shows now. */
 static void greet(struct sync_session *s)
@@ -261,7 +261,7 @@ void sync_session_abort(struct sync_session *s, enum hkv_err err)
     perform_all(s);
 }
 
-/* ------------------------------------------------------------------------------------------------ stream */
+/* ------------------------------------------------------------------------------------------ stream */
 
 static void stream_data(struct transport_stream *stream, struct slice bytes, bool fin)
 {
@@ -322,7 +322,7 @@ static const struct transport_stream_events stream_events = {
     .closed = stream_closed,
 };
 
-/* ------------------------------------------------------------------------------------------------ connection */
+/* ------------------------------------------------------------------------------------------ connection */
 
 /* A dialler offers both encodings, a peer that knows only iroh's picks that one. */
 static void set_encoding(struct sync_session *s)

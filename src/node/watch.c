@@ -47,7 +47,7 @@ struct hkv_watch {
     uint64_t sequence;            /* WATCH_LIVE: next batch of the tail */
 };
 
-/* ------------------------------------------------------------------------------------------------ tail */
+/* ------------------------------------------------------------------------------------------ tail */
 
 static void batch_release(struct watch_batch *batch)
 {
@@ -110,7 +110,7 @@ static uint64_t tail_find(struct watch_hub *hub, uint64_t position)
     return low;
 }
 
-/* ------------------------------------------------------------------------------------- events (callback thread) */
+/* ----------------------------------------------------------------------------------------- events (callback thread) */
 
 static bool is_stopped(const struct hkv_watch *w)
 {
@@ -172,7 +172,7 @@ static void tell_progress(struct hkv_watch *w)
     tell(w, &event);
 }
 
-/* -------------------------------------------------------------------------------------- steps (callback thread) */
+/* ------------------------------------------------------------------------------------------ steps (callback thread) */
 
 /* What `deliver` does next; decided under the lock, done without it. */
 struct step {
@@ -327,7 +327,7 @@ static size_t take_step(struct hkv_watch *w, struct step *step)
     return done;
 }
 
-/* -------------------------------------------------------------------------------------- turns (callback thread) */
+/* ------------------------------------------------------------------------------------------ turns (callback thread) */
 
 static void watch_free(struct hkv_watch *w)
 {
@@ -392,7 +392,7 @@ static void deliver(struct job *job)
     if (!alive) watch_free(w);
 }
 
-/* --------------------------------------------------------------------------------------- ticks (network thread) */
+/* ------------------------------------------------------------------------------------------ ticks (network thread) */
 
 static void hub_arm(struct job *job)
 {
@@ -423,7 +423,7 @@ void watch_hub_end_timer(struct watch_hub *hub)
     env_timer_cancel(hub->env, &hub->timer);
 }
 
-/* ------------------------------------------------------------------------------------------------ publishing */
+/* ------------------------------------------------------------------------------------------ publishing */
 
 /* With the lock held. */
 static void schedule_all(struct watch_hub *hub)
@@ -492,7 +492,7 @@ void watch_publish_sync(struct watch_hub *hub, const struct hkv_event *event)
     (void)pthread_mutex_unlock(&hub->lock);
 }
 
-/* ------------------------------------------------------------------------------------------------ open, close */
+/* ------------------------------------------------------------------------------------------ open, close */
 
 void watch_hub_init(struct watch_hub *hub, struct env *env, struct kv *kv)
 {

@@ -47,7 +47,7 @@ static bool real_on_callback_thread(struct node_world *world)
     return runtime_on_callback_thread(&real_of(world)->runtime);
 }
 
-/* ------------------------------------------------------------------------------------------------ waiting */
+/* ------------------------------------------------------------------------------------------ waiting */
 
 static struct timespec end_of(uint64_t timeout_us)
 {
@@ -79,7 +79,7 @@ static bool real_wait(struct node_world *world, struct node_signal *signal, uint
     return set;
 }
 
-/* ------------------------------------------------------------------------------------ endpoint (network thread) */
+/* ---------------------------------------------------------------------------------------- endpoint (network thread) */
 
 static enum hkv_err parse_bind(const char *name, const char *text, bool ipv6, struct socket_address *out, bool *use)
 {

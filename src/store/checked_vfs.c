@@ -68,7 +68,7 @@ static sqlite3_file *under(sqlite3_file *base)
     return (sqlite3_file *)(void *)((uint8_t *)base + FILE_BYTES);
 }
 
-/* -------------------------------------------------------------------------------------------------- pages of a file */
+/* ------------------------------------------------------------------------------------------ pages of a file */
 
 static int page_damaged(const struct checked_file *f, uint64_t number, const char *how)
 {
@@ -170,7 +170,7 @@ static int main_write(sqlite3_file *base, const void *bytes, int len, sqlite3_in
     return methods->xWrite(under(base), page, len, offset);
 }
 
-/* ------------------------------------------------------------------------------------------------ frames of the log */
+/* ------------------------------------------------------------------------------------------ frames of the log */
 
 /* The frame whose page these bytes are, counted from 0; or false. */
 static bool frame_at(int len, sqlite3_int64 offset, uint64_t *frame)
@@ -299,7 +299,7 @@ static int log_open_check(struct checked_file *f, sqlite3_file *database)
     return code;
 }
 
-/* -------------------------------------------------------------------------------------------------- known databases */
+/* ------------------------------------------------------------------------------------------ known databases */
 
 static struct checked_database *database_take(struct checked_vfs *c, const char *path)
 {
@@ -505,7 +505,7 @@ static int vfs_last_error(sqlite3_vfs *base, int len, char *out)
     return u->xGetLastError(u, len, out);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the VFS */
+/* ------------------------------------------------------------------------------------------ the VFS */
 
 enum hkv_err checked_vfs_new(const char *under_name, struct checked_vfs **out)
 {

@@ -8,7 +8,7 @@
 /* Columns of SQL_ENTRY_COLUMNS. */
 enum { COL_AUTHOR, COL_KEY, COL_NUMBER, COL_STAMP, COL_VALUE, COL_HASH, COL_STATE, COL_SIGNED };
 
-/* -------------------------------------------------------------------------------------------------------------- ids */
+/* ------------------------------------------------------------------------------------------ ids */
 
 static struct slice author_part(struct slice id)
 {
@@ -40,7 +40,7 @@ void entries_fingerprint(const struct namespace_id *namespace, const struct entr
     entry_fingerprint(&e, out);
 }
 
-/* ------------------------------------------------------------------------------------------------------------- rows */
+/* ------------------------------------------------------------------------------------------ rows */
 
 /* The column `signed`: author's signature, namespace's signature, and the length in as few bytes as it takes, the
  * greatest first. The length is outside the fingerprint, but signed: it is kept as it came (values.h says what it is
@@ -157,7 +157,7 @@ enum hkv_err entries_remove(struct db *db, const struct entry_row *row)
     return db_run(db, s);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ walks */
+/* ------------------------------------------------------------------------------------------ walks */
 
 enum hkv_err entries_scan(struct db *db, enum sql_id sql, struct slice from, sqlite3_stmt **out)
 {

@@ -90,7 +90,7 @@ static bool has_salts(const struct check *c)
     return memcmp(c->frame.head + FRAME_SALTS, c->salts, sizeof c->salts) == 0;
 }
 
-/* ----------------------------------------------------------------------------------------------- behind a bad frame */
+/* ------------------------------------------------------------------------------------------ behind a bad frame */
 
 /* Whether adding `difference` to a word mends one flipped bit of it. */
 static bool is_one_bit(uint32_t word, uint32_t difference)
@@ -172,7 +172,7 @@ static int check_frames(struct check *c)
     return SQLITE_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ behind a bad head */
+/* ------------------------------------------------------------------------------------------ behind a bad head */
 
 /* The newest frame of a page. */
 struct version {
@@ -248,7 +248,7 @@ static int check_behind_head(struct check *c, const uint8_t head[DB_LOG_HEAD_BYT
     return code;
 }
 
-/* -------------------------------------------------------------------------------------------------------------- all */
+/* ------------------------------------------------------------------------------------------ all */
 
 static bool head_is_right(struct check *c, const uint8_t head[DB_LOG_HEAD_BYTES])
 {

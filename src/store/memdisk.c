@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ------------------------------------------------------------------------------------------------------------ files */
+/* ------------------------------------------------------------------------------------------ files */
 
 struct disk_file *disk_file_new(struct memdisk *d)
 {
@@ -68,7 +68,7 @@ void disk_file_kept(struct memdisk *d, struct disk_file *f, int more)
     file_free_if_unused(d, f);
 }
 
-/* ------------------------------------------------------------------------------------------------- faults and costs */
+/* ------------------------------------------------------------------------------------------ faults and costs */
 
 struct visit {
     uint64_t cost_us;
@@ -122,7 +122,7 @@ void memdisk_faults_set(struct memdisk *d, const struct memdisk_faults *faults)
     (void)pthread_mutex_unlock(&d->lock);
 }
 
-/* -------------------------------------------------------------------------------------------- what waits for a sync */
+/* ------------------------------------------------------------------------------------------ what waits for a sync */
 
 /* The oldest change becomes durable. */
 static bool write_back(struct disk_file *f, struct disk_fate *fate)
@@ -245,7 +245,7 @@ void disk_forget(struct memdisk *d)
     while (d->renames) unlink_rename(d, NULL);
 }
 
-/* -------------------------------------------------------------------------------------------------- bytes of a file */
+/* ------------------------------------------------------------------------------------------ bytes of a file */
 
 static size_t read_content(struct disk_file *f, uint64_t offset, void *out, size_t len)
 {
@@ -384,7 +384,7 @@ enum disk_result disk_sync_folder(struct memdisk *d, uint64_t life, const char *
     return leave(d, &v, result);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ names */
+/* ------------------------------------------------------------------------------------------ names */
 
 /* Does a change of names for programs; it waits for its sync on a forgetful disk. */
 static enum disk_result change_names(struct memdisk *d, struct disk_file *file, const char *from, const char *to)
@@ -465,7 +465,7 @@ enum disk_result disk_rename(struct memdisk *d, uint64_t life, const char *from,
     return leave(d, &v, result);
 }
 
-/* ---------------------------------------------------------------------------------------------- the disk as a whole */
+/* ------------------------------------------------------------------------------------------ the disk as a whole */
 
 enum hkv_err memdisk_new(const struct memdisk_config *config, struct memdisk **out)
 {

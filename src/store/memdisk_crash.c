@@ -143,7 +143,7 @@ enum hkv_err memdisk_crash(struct memdisk *d, const struct memdisk_cut *cut)
     return err;
 }
 
-/* ----------------------------------------------------------------------------------------------------- flipped bits */
+/* ------------------------------------------------------------------------------------------ flipped bits */
 
 static enum hkv_err flip_locked(struct memdisk *d, const char *path, uint64_t bit)
 {
@@ -178,7 +178,7 @@ enum hkv_err memdisk_flip_any_bit(struct memdisk *d, const char *path, uint64_t 
     return err;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- digest */
+/* ------------------------------------------------------------------------------------------ digest */
 
 static int by_path(const void *a, const void *b)
 {

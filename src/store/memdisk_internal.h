@@ -19,7 +19,7 @@
 
 enum disk_result { DISK_OK, DISK_ERROR, DISK_FULL, DISK_NOMEM, DISK_ABSENT, DISK_EXISTS };
 
-/* ------------------------------------------------------------------------------------- bytes (memdisk_content.c) */
+/* ---------------------------------------------------------------------------------------- bytes (memdisk_content.c) */
 
 struct disk_content {
     uint8_t **blocks; /* NULL: zeros */
@@ -59,7 +59,7 @@ bool content_flip(struct disk_content *c, uint64_t bit);
 /* Does the change, or with `fate` as much of it as chance has it. False: no memory. */
 HKV_CHECK bool change_apply(const struct disk_change *change, struct disk_content *to, struct disk_fate *fate);
 
-/* -------------------------------------------------------------------------------------------- files and their names */
+/* ------------------------------------------------------------------------------------------ files and their names */
 
 struct disk_shm; /* memdisk_vfs.c */
 struct disk_sqlite_file;
@@ -139,7 +139,7 @@ struct memdisk {
     size_t rename_count;
 };
 
-/* ------------------------------------------------------------------------------------- operations (memdisk.c) */
+/* ------------------------------------------------------------------------------------------ operations (memdisk.c) */
 
 /* Of the file that the handle of life `life` holds. */
 enum disk_result disk_read(struct memdisk *d, struct disk_file *f, uint64_t life, uint64_t offset, void *out,

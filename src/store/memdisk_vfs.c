@@ -53,7 +53,7 @@ static int code_of(enum disk_result result, int other)
     return other;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ bytes */
+/* ------------------------------------------------------------------------------------------ bytes */
 
 static int file_read(sqlite3_file *base, void *out, int len, sqlite3_int64 offset)
 {
@@ -103,7 +103,7 @@ static int file_size(sqlite3_file *base, sqlite3_int64 *out)
     return SQLITE_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ locks */
+/* ------------------------------------------------------------------------------------------ locks */
 
 static int lock_exclusive(struct disk_sqlite_file *h)
 {
@@ -171,7 +171,7 @@ static int file_is_reserved(sqlite3_file *base, int *out)
     return SQLITE_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------- shared memory */
+/* ------------------------------------------------------------------------------------------ shared memory */
 
 /* Joins the file's shared memory, with at least `count` regions when `grow`. */
 static int shm_join(struct disk_sqlite_file *h, size_t count, size_t region_bytes, bool grow)
@@ -261,7 +261,7 @@ static int file_shm_unmap(sqlite3_file *base, int deletes)
     return SQLITE_OK;
 }
 
-/* ----------------------------------------------------------------------------------------------- what else files do */
+/* ------------------------------------------------------------------------------------------ what else files do */
 
 static void count_file(struct memdisk *d, uint64_t life, bool opens)
 {
@@ -344,7 +344,7 @@ static const sqlite3_io_methods methods = {
     .xShmUnmap = file_shm_unmap,
 };
 
-/* ---------------------------------------------------------------------------------------------------------- the VFS */
+/* ------------------------------------------------------------------------------------------ the VFS */
 
 static int vfs_open(sqlite3_vfs *vfs, const char *path, sqlite3_file *base, int flags, int *out_flags)
 {

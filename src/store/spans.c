@@ -56,7 +56,7 @@ static struct slice run_first(const struct run *r)
     return slice_of(r->first, r->first_len);
 }
 
-/* -------------------------------------------------------------------------------------------------------- the treap */
+/* ------------------------------------------------------------------------------------------ the treap */
 
 static void run_update(struct run *r)
 {
@@ -215,7 +215,7 @@ static struct run *run_new(struct spans *s, struct slice first, const struct spa
     return r;
 }
 
-/* ------------------------------------------------------------------------------------------------------- undo, rows */
+/* ------------------------------------------------------------------------------------------ undo, rows */
 
 /* Room for `undos` more records and as many touched runs, so that a change that has begun cannot fail. */
 static enum hkv_err room_for(struct spans *s, size_t undos)
@@ -351,7 +351,7 @@ void spans_rolled_back(struct spans *s)
     spans_committed(s);
 }
 
-/* ------------------------------------------------------------------------------------------------ open, close, sums */
+/* ------------------------------------------------------------------------------------------ open, close, sums */
 
 static void tree_free(struct run *t)
 {
@@ -526,7 +526,7 @@ enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t n, struct
     return err;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- changes */
+/* ------------------------------------------------------------------------------------------ changes */
 
 /* A first id for the run that begins with `right`: its shortest beginning that lies behind `left`. */
 static struct slice separator(struct slice left, struct slice right)
@@ -622,7 +622,7 @@ enum hkv_err spans_change(struct spans *s, struct slice id, int count, const str
     return HKV_OK;
 }
 
-/* ---------------------------------------------------------------------------------------------------------- rebuild */
+/* ------------------------------------------------------------------------------------------ rebuild */
 
 /* The run that is being filled, and the last id that it got. */
 struct filling {

@@ -53,7 +53,7 @@
 #define LIVE_MAX     10000   /* changes that wait for paused watches, in memory */
 #define QUIET_S      7       /* longer than any connection of ours is kept unused */
 
-/* ------------------------------------------------------------------------------------------------ small helpers */
+/* ------------------------------------------------------------------------------------------ small helpers */
 
 static void fail(const char *what)
 {
@@ -125,7 +125,7 @@ static size_t random_below(uint64_t *state, size_t limit)
     return (size_t)(*state % limit);
 }
 
-/* ------------------------------------------------------------------------------------------------ bytes of UDP */
+/* ------------------------------------------------------------------------------------------ bytes of UDP */
 
 static atomic_uint_fast64_t udp_sent, udp_received;
 
@@ -157,7 +157,7 @@ int __wrap_recvmmsg(int fd, struct mmsghdr *messages, unsigned count, int flags,
     return n;
 }
 
-/* ------------------------------------------------------------------------------------------------ stores */
+/* ------------------------------------------------------------------------------------------ stores */
 
 static void log_line(void *arg, enum hkv_log_level level, const char *module, const char *message)
 {
@@ -188,7 +188,7 @@ static struct hkv_status status_of(struct hkv_store *store)
     return status;
 }
 
-/* ------------------------------------------------------------------------------------------------ raw */
+/* ------------------------------------------------------------------------------------------ raw */
 
 static void raw(const char *folder, size_t count)
 {
@@ -206,7 +206,7 @@ static void raw(const char *folder, size_t count)
     (void)unlink(path);
 }
 
-/* ------------------------------------------------------------------------------------------------ puts */
+/* ------------------------------------------------------------------------------------------ puts */
 
 struct writer {
     pthread_t thread;
@@ -327,7 +327,7 @@ static void puts_durable(const char *folder, size_t count, size_t callers)
     printf("{\"per_second\": %.1f}\n", (double)count / seconds);
 }
 
-/* ------------------------------------------------------------------------------------------------ gets */
+/* ------------------------------------------------------------------------------------------ gets */
 
 static void get_one(struct hkv_store *store, size_t i)
 {
@@ -409,7 +409,7 @@ static void memory(const char *folder, size_t count, size_t keys)
     printf("{\"rss_kb\": %ld, \"sqlite_kb\": %ld}\n", rss_kb, sqlite_kb);
 }
 
-/* ------------------------------------------------------------------------------------------------ two processes */
+/* ------------------------------------------------------------------------------------------ two processes */
 
 /* What a line of `peer` measured. */
 struct sync_times {
@@ -505,7 +505,7 @@ static void peer(const char *folder)
     hkv_close(store);
 }
 
-/* ------------------------------------------------------------------------------------------------ watches */
+/* ------------------------------------------------------------------------------------------ watches */
 
 /* What all watchers together have still to be told; counted on the store's one callback thread. */
 struct audience {
@@ -614,7 +614,7 @@ static void watch_rpc(const char *path, size_t events)
     (void)close(fd);
 }
 
-/* ------------------------------------------------------------------------------------------------ hashing */
+/* ------------------------------------------------------------------------------------------ hashing */
 
 static void blake3(size_t bytes, size_t count)
 {

@@ -39,7 +39,7 @@ static void sink_write(const struct log_sink *sink, enum log_level level, const 
 
 static const struct log_sink sink = {.write = sink_write, .level = LOG_LEVEL_WARN};
 
-/* --------------------------------------------------------------------------------------------------------- contents */
+/* ------------------------------------------------------------------------------------------ contents */
 
 /* Key n holds value n, but the last of all writes gave the first key another one. */
 static struct slice value_of(int n)
@@ -72,7 +72,7 @@ static bool bytes_are(struct slice got, int value, size_t at)
     return at + got.len <= right.len && (got.len == 0 || memcmp(got.data, right.data + at, got.len) == 0);
 }
 
-/* -------------------------------------------------------------------------------------------------------- judgement */
+/* ------------------------------------------------------------------------------------------ judgement */
 
 /* A refusal names the file. */
 static enum hkv_err refusal(enum hkv_err err, const char *path)
@@ -156,7 +156,7 @@ static void judge(struct world *w, struct fixture *f, const char *path)
     *(refused ? &w->refused : gone ? &w->gone : &w->right) += 1;
 }
 
-/* -------------------------------------------------------------------------------------------------------- the flips */
+/* ------------------------------------------------------------------------------------------ the flips */
 
 static void flip_and_judge(struct world *w, const char *path, uint64_t bit, bool running)
 {
@@ -214,7 +214,7 @@ static void flip_everywhere(struct world *w, bool running)
     assert_true(w->refused > w->right / 4);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ tests */
+/* ------------------------------------------------------------------------------------------ tests */
 
 /* Half of the writes are in the database, the others in the log, the last one in a transaction of its own. */
 static void fill(struct world *w)

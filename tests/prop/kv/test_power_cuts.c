@@ -92,7 +92,7 @@ struct world {
     uint64_t step;      /* rises when the models change */
 };
 
-/* --------------------------------------------------------------------------------------------------------- contents */
+/* ------------------------------------------------------------------------------------------ contents */
 
 static size_t value_bytes(uint32_t value)
 {
@@ -115,7 +115,7 @@ static struct slice value_content(uint32_t value, uint64_t expires_us)
     return slice_of(room, len);
 }
 
-/* -------------------------------------------------------------------------------------------------------- the model */
+/* ------------------------------------------------------------------------------------------ the model */
 
 /* A key shows its newest entry, or while the content of that is missing what it showed before. */
 static void settle_key(struct key_model *k)
@@ -176,7 +176,7 @@ static int differs(struct fixture *f, const struct model *m)
     return -1;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- cuts */
+/* ------------------------------------------------------------------------------------------ cuts */
 
 static void look_at(struct world *w, const struct mode *mode, struct memdisk *disk)
 {
@@ -247,7 +247,7 @@ static void cut_here(void *arg)
     w->busy = false;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the script */
+/* ------------------------------------------------------------------------------------------ the script */
 
 static struct slice key_name(int key)
 {
@@ -395,7 +395,7 @@ static void operate(struct world *w)
     end(w);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ tests */
+/* ------------------------------------------------------------------------------------------ tests */
 
 static void run_script(struct world *w, bool synced)
 {

@@ -19,7 +19,7 @@
 #define PROP_ROUNDS 8
 #define PROP_STEPS  1000
 
-/* ------------------------------------------------------------------------------------------------ the world */
+/* ------------------------------------------------------------------------------------------ the world */
 
 struct queue {
     struct job *first, **last;
@@ -183,8 +183,7 @@ static void reset_store(uint8_t name)
     watch_publish_epoch(&world.hub);
 }
 
-/* ------------------------------------------------------------------------------------------------ a watcher that notes
- */
+/* ------------------------------------------------------------------------------------------ a watcher that notes */
 
 struct notes {
     struct hkv_watch *watch;
@@ -249,7 +248,7 @@ static void assert_noted(struct notes *n, const char *expected)
     n->text[0] = '\0';
 }
 
-/* ------------------------------------------------------------------------------------------------ single properties */
+/* ------------------------------------------------------------------------------------------ single properties */
 
 static void a_watch_from_now_says_from_where_and_then_everything(void **state)
 {
@@ -576,7 +575,7 @@ static void positions_are_read_as_they_are_written(void **state)
         assert_int_equal(hkv_position_parse(bad[i], &read), HKV_E_INVALID);
 }
 
-/* ------------------------------------------------------------------------------------------------ any interleaving */
+/* ------------------------------------------------------------------------------------------ any interleaving */
 
 /* What each commit said, by epoch and position. */
 struct truth {

@@ -116,7 +116,7 @@ static bool is_writable(struct world *w)
     return good;
 }
 
-/* ----------------------------------------------------------------------------------------------------------- budget */
+/* ------------------------------------------------------------------------------------------ budget */
 
 static void new_keys_and_entries_of_others_stop_before_the_last_part(void **state)
 {
@@ -251,7 +251,7 @@ static void a_value_too_large_to_be_fetched_takes_no_room(void **state)
     fixture_check(w->f);
 }
 
-/* ------------------------------------------------------------------------------------------------------- full disks */
+/* ------------------------------------------------------------------------------------------ full disks */
 
 static void fill_disk(struct world *w)
 {

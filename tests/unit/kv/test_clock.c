@@ -127,7 +127,7 @@ static void a_clock_that_stands_still_gives_stamps_and_holds_up_nothing(void **s
     fixture_check(f);
 }
 
-/* ------------------------------------------------------------------------------------------- iroh-docs issue 120 */
+/* ------------------------------------------------------------------------------------------ iroh-docs issue 120 */
 
 static enum docs_insert receive(struct fixture *f, char author, const char *key, uint64_t stamp_us, const char *content)
 {

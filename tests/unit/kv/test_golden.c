@@ -29,7 +29,7 @@ static void make_large(void)
     for (size_t i = 0; i < sizeof large; i++) large[i] = (uint8_t)(i * i >> 7);
 }
 
-/* ----------------------------------------------------------------------------------------------------- its contents */
+/* ------------------------------------------------------------------------------------------ its contents */
 
 static void put_expiring(struct fixture *f, const char *key, uint64_t expires_us)
 {
@@ -164,7 +164,7 @@ static void expect_everything(struct fixture *f)
     fixture_check(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ files */
+/* ------------------------------------------------------------------------------------------ files */
 
 static size_t file_read(const char *path, uint8_t *out)
 {
@@ -226,7 +226,7 @@ static void start_with_golden_copy(struct fixture *f)
     store_copy(GOLDEN, f->dir);
 }
 
-/* ------------------------------------------------------------------------------------------------------------ tests */
+/* ------------------------------------------------------------------------------------------ tests */
 
 static void a_store_of_form_2_opens_with_all_that_was_written(void **state)
 {

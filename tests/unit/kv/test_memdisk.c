@@ -98,7 +98,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------- the script */
+/* ------------------------------------------------------------------------------------------ the script */
 
 static void value_make(struct value *v, unsigned n, size_t len, bool present)
 {
@@ -192,7 +192,7 @@ static enum hkv_err step(struct world *w, unsigned n)
     return err;
 }
 
-/* --------------------------------------------------------------------------------------------------------- checking */
+/* ------------------------------------------------------------------------------------------ checking */
 
 static bool shows(const struct kv_item *item, const struct value *v)
 {
@@ -270,7 +270,7 @@ static void cut_here(void *arg)
     w->busy = false;
 }
 
-/* ------------------------------------------------------------------------------------------------------------ tests */
+/* ------------------------------------------------------------------------------------------ tests */
 
 /* Without a sync for each commit the last writes may go, and nothing else. */
 static void cuts_without_syncs_leave_a_store_that_opens(void **state)

@@ -137,7 +137,7 @@ static void has_user_keys_leaves_out_what_daemons_write_about_themselves(void **
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------- threads */
+/* ------------------------------------------------------------------------------------------ threads */
 
 struct reading {
     struct fixture *f;

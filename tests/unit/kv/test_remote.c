@@ -287,7 +287,7 @@ static void refused_entries_are_listed_by_author_and_peer(void **state)
     assert_memory_equal(&lines.items[1].author, &y.author, sizeof y.author);
 }
 
-/* ----------------------------------------------------------------------------------------------------------- pieces */
+/* ------------------------------------------------------------------------------------------ pieces */
 
 struct collected {
     struct buf ids[1000];
@@ -400,7 +400,7 @@ static void a_budget_refuses_remote_entries_first_and_deletes_last(void **state)
     fixture_check(f);
 }
 
-/* ------------------------------------------------------------------------------------------- values in demand */
+/* ------------------------------------------------------------------------------------------ values in demand */
 
 /* In one transaction, of `count` values: each is handed out, and what `end` does is the end of the demand for it. */
 static void hand_out(struct fixture *f, unsigned count, void (*end)(struct fixture *f, const struct entry *e))

@@ -252,7 +252,7 @@ static void a_log_that_a_reader_needs_stays_until_later(void **state)
     fixture_check(f);
 }
 
-/* ------------------------------------------------------------------------------------------------------ orphans */
+/* ------------------------------------------------------------------------------------------ orphans */
 
 static void file_path(const struct fixture *f, const struct kv_file *file, char out[512])
 {

@@ -111,8 +111,7 @@ static bool is_accessible(struct hkv_store *store)
     return good;
 }
 
-/* ------------------------------------------------------------------------------------------------------------- tests
- */
+/* ------------------------------------------------------------------------------------------ tests */
 
 static void a_full_disk_refuses_single_writes_of_a_group_and_keeps_the_others(void **state)
 {

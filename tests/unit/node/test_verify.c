@@ -326,7 +326,7 @@ static void only_a_store_can_be_verified(void **state)
     node_dir_remove(&dir);
 }
 
-/* ------------------------------------------------------------------------------------------------ on virtual time */
+/* ------------------------------------------------------------------------------------------ on virtual time */
 
 static int world_setup(void **state)
 {

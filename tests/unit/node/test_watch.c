@@ -39,7 +39,7 @@ static int teardown(void **state)
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------ a watcher */
+/* ------------------------------------------------------------------------------------------ a watcher */
 
 struct watcher {
     struct hkv_watch *watch;
@@ -124,7 +124,7 @@ static uint64_t newest(struct hkv_store *store)
     return status.position.number;
 }
 
-/* ------------------------------------------------------------------------------------------------ under load */
+/* ------------------------------------------------------------------------------------------ under load */
 
 struct load {
     struct hkv_store *store;
@@ -200,7 +200,7 @@ static void watches_come_and_go_while_the_store_is_written(void **state)
     assert_int_equal(w.overruns, 0);
 }
 
-/* ------------------------------------------------------------------------------------------------ over restarts */
+/* ------------------------------------------------------------------------------------------ over restarts */
 
 static void a_mirror_goes_on_over_a_restart(void **state)
 {

@@ -109,7 +109,7 @@ static void values_expire_in_virtual_time(void **state)
     hkv_close(store);
 }
 
-/* ------------------------------------------------------------------------------------------------ a disk that ends */
+/* ------------------------------------------------------------------------------------------ a disk that ends */
 
 enum outcome { NOT_TRIED, ACKNOWLEDGED, UNKNOWN };
 

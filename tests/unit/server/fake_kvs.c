@@ -88,7 +88,7 @@ const char *hkv_error_sentence(enum hkv_err err)
     return "an internal rule was broken";
 }
 
-/* ------------------------------------------------------------------------------------------------ open, close */
+/* ------------------------------------------------------------------------------------------ open, close */
 
 void hkv_options_init(struct hkv_options *options)
 {
@@ -143,7 +143,7 @@ static enum hkv_err injected(struct hkv_store *store)
     return store->fail == HKV_OK ? HKV_OK : fault(store->fail, store->fail_sentence);
 }
 
-/* ------------------------------------------------------------------------------------------------ versions */
+/* ------------------------------------------------------------------------------------------ versions */
 
 void hkv_version_format(const struct hkv_version *version, char out[HKV_VERSION_TEXT_BYTES])
 {
@@ -172,7 +172,7 @@ static struct hkv_version next_version(struct hkv_store *store)
     return version;
 }
 
-/* ------------------------------------------------------------------------------------------------ records */
+/* ------------------------------------------------------------------------------------------ records */
 
 static int compare(const char *a, size_t a_bytes, const char *b, size_t b_bytes)
 {
@@ -370,7 +370,7 @@ enum hkv_err hkv_delete_async(struct hkv_store *store, const void *key, size_t k
     return HKV_OK;
 }
 
-/* ------------------------------------------------------------------------------------------------ reads */
+/* ------------------------------------------------------------------------------------------ reads */
 
 enum hkv_err hkv_get_upto(struct hkv_store *store, const void *key, size_t key_bytes, uint64_t max_bytes,
                           struct hkv_value *out)
@@ -521,7 +521,7 @@ void hkv_history_free(struct hkv_history *history)
     free(history);
 }
 
-/* ------------------------------------------------------------------------------------------------ watch */
+/* ------------------------------------------------------------------------------------------ watch */
 
 void hkv_position_format(const struct hkv_position *position, char out[HKV_POSITION_TEXT_BYTES])
 {
@@ -668,7 +668,7 @@ size_t fake_kvs_watch_count(struct hkv_store *store)
     return count;
 }
 
-/* ------------------------------------------------------------------------------------------------ peers and sync */
+/* ------------------------------------------------------------------------------------------ peers and sync */
 
 static size_t find_peer(const struct hkv_store *store, const char *peer)
 {
@@ -842,7 +842,7 @@ enum hkv_err hkv_join(struct hkv_store *store, const char *ticket, enum hkv_form
     return strncmp(ticket, "doc", 3) == 0 ? HKV_OK : fault(HKV_E_TICKET, "that is no `doc...` ticket");
 }
 
-/* ------------------------------------------------------------------------------------------------ status */
+/* ------------------------------------------------------------------------------------------ status */
 
 const char *hkv_condition_name(enum hkv_condition condition)
 {

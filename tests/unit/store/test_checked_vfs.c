@@ -48,7 +48,7 @@ static void ok(enum hkv_err err)
     if (err != HKV_OK) fail_msg("%s: %s", error_name(err), error_last());
 }
 
-/* ----------------------------------------------------------------------------------------------------------- images */
+/* ------------------------------------------------------------------------------------------ images */
 
 static void image_fini(struct image *image)
 {
@@ -91,7 +91,7 @@ static void flip(uint8_t *bytes, size_t bit)
     bytes[bit / 8] ^= (uint8_t)(1u << bit % 8);
 }
 
-/* -------------------------------------------------------------------------------------------------------- databases */
+/* ------------------------------------------------------------------------------------------ databases */
 
 static enum hkv_err open_at(const struct world *w, bool synced, struct db *db)
 {
@@ -188,7 +188,7 @@ static int transactions_of(struct world *w, const struct image *image, bool sync
     return whole;
 }
 
-/* ----------------------------------------------------------------------------------------------------- the database */
+/* ------------------------------------------------------------------------------------------ the database */
 
 /* Reads everything; the answer, or -1 when that is refused. */
 static int64_t answer_of(struct world *w)
@@ -286,7 +286,7 @@ static void a_file_of_the_first_form_is_refused_as_an_old_version(void **state)
     image_fini(&image);
 }
 
-/* ---------------------------------------------------------------------------------------------------------- the log */
+/* ------------------------------------------------------------------------------------------ the log */
 
 static void a_log_that_nothing_happened_to_is_taken_whole(void **state)
 {

@@ -99,7 +99,7 @@ static void sql_create(sqlite3 *db)
             "CREATE TABLE t(k INTEGER PRIMARY KEY, v BLOB)");
 }
 
-/* ----------------------------------------------------------------------------------------------------- well-behaved */
+/* ------------------------------------------------------------------------------------------ well-behaved */
 
 static void files_are_created_written_renamed_listed_and_removed(void **state)
 {
@@ -227,7 +227,7 @@ static void sqlite_locks_keep_writers_apart_with_a_rollback_journal(void **state
     memdisk_free(d);
 }
 
-/* ------------------------------------------------------------------------------------------------------- power cuts */
+/* ------------------------------------------------------------------------------------------ power cuts */
 
 static void a_power_cut_keeps_what_was_synced_and_may_lose_the_rest(void **state)
 {
@@ -361,7 +361,7 @@ static void sqlite_cuts_a_torn_transaction_off_and_keeps_those_that_were_synced(
     }
 }
 
-/* ----------------------------------------------------------------------------------------------------------- faults */
+/* ------------------------------------------------------------------------------------------ faults */
 
 static void a_full_disk_refuses_what_needs_room_and_heals(void **state)
 {
