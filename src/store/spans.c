@@ -239,7 +239,7 @@ static enum hkv_err room_for(struct spans *s, size_t undos)
 
 static void record(struct spans *s, enum undo_kind kind, struct run *r, const struct span_sum *delta)
 {
-    assert(s->undo_count < s->undo_cap);
+    assert(s->undo && s->undo_count < s->undo_cap);
     s->undo[s->undo_count++] = (struct undo){kind, r, delta ? *delta : (struct span_sum){0}};
     if (r->dirty) return;
     assert(s->touched_count < s->touched_cap);
