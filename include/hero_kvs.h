@@ -139,7 +139,8 @@ HKV_API void hkv_options_init(struct hkv_options *options);
 HKV_API enum hkv_err hkv_open(const struct hkv_options *options, struct hkv_store **out);
 
 /* Ends all waiting calls with HKV_E_CLOSED, closes connections in order, frees everything. NULL is fine. Must not be
- * called from a callback. After it returns no callback of this store runs any more. */
+ * called from a callback. After it returns no callback of this store runs any more. A call that is reading from or
+ * writing to a descriptor of its caller (hkv_put_fd, hkv_get_fd) ends when that does, and the close waits for it. */
 HKV_API void hkv_close(struct hkv_store *store);
 
 /* The sentence about this thread's last failure; "" when none. */

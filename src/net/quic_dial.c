@@ -104,11 +104,10 @@ static bool dial_restart(struct quic_conn *c, uint64_t now)
     c->tls = NULL;
     cid_table_remove_all(&c->ep->cids, &c->cids);
     bool good = dial_start(c, now) == HKV_OK;
+    gnutls_session_t gone = good ? tls : c->tls;
     ngtcp2_conn_del(good ? ng : c->ng);
-    if (good) {
-        gnutls_deinit(tls);
-        return true;
-    }
+    if (gone) gnutls_deinit(gone);
+    if (good) return true;
     c->ng = ng;
     c->tls = tls;
     return false;
