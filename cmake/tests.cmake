@@ -29,4 +29,4 @@ if(NOT HKV_FUZZ)
 endif()
 
 # A store for each change of a disk in each way to forget: half a minute of one core.
-set_tests_properties(prop/kv/power_cuts PROPERTIES TIMEOUT 900)
+set_tests_properties(prop/kv/power_cuts PROPERTIES TIMEOUT 900 COST 100)
