@@ -23,6 +23,7 @@ struct twin {
     struct hkv_store *store;
     struct answer answers[ANSWERS_MAX]; /* of the sound copy */
     size_t count;
+    bool changes_by_itself; /* entries wait for their time, and may be due while the damaged copy is looked at */
     bool damaged;
     unsigned refusals;
 };
@@ -79,7 +80,10 @@ static const struct answer *find(const struct twin *t, const char *key)
 static void read_sound(struct twin *t)
 {
     struct hkv_page *page;
+    struct hkv_status status;
     if (refuses(t, "a listing", hkv_list_keys(t->store, "", 0, 0, NULL, &page))) return;
+    if (refuses(t, "a status", hkv_status(t->store, &status))) return;
+    t->changes_by_itself = status.entries_refused > 0;
     for (size_t i = 0; i < page->count && t->count < ANSWERS_MAX; i++) {
         struct answer *a = &t->answers[t->count++];
         struct hkv_value value;
@@ -155,6 +159,10 @@ void sim_twin_check(struct sim_node *node)
     copy_disk(&t);
     if (!refuses(&t, "it does not open", open_twin(&t))) read_sound(&t);
     drop(&t);
+    if (t.changes_by_itself) {
+        node->world.disk = node->disk;
+        return;
+    }
     copy_disk(&t);
     if (memdisk_length(t.disk, DATABASE, &length) == HKV_OK && length > 0) {
         bit = sim_below(&node->cluster->queue, 8 * length);
