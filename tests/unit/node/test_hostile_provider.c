@@ -226,7 +226,7 @@ static bool all_are_shown(void *arg)
         struct hkv_value got;
         value_text(i, text, key);
         if (hkv_get(rig->store[0], key, strlen(key), &got) != HKV_OK) return false;
-        assert_string_equal(got.data, text);
+        assert_string_equal((const char *)got.data, text);
         hkv_value_free(&got);
     }
     return true;
