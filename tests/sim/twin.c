@@ -23,7 +23,7 @@ struct twin {
     struct hkv_store *store;
     struct answer answers[ANSWERS_MAX]; /* of the sound copy */
     size_t count;
-    bool changes_by_itself; /* entries wait for their time, and may be due while the damaged copy is looked at */
+    bool changes_by_itself; /* the sound copy: entries wait for their time, or what it shows was not settled yet */
     bool damaged;
     unsigned refusals;
 };
@@ -152,12 +152,24 @@ static void verify(struct twin *t)
     if (r.unreadable) sim_mark(c, SIM_MARK_DAMAGED_PAGE_REFUSED);
 }
 
+/* What the sound copy shows, unless it shows something else once it was verified. */
+static void read_settled(struct twin *t)
+{
+    struct twin later = {.node = t->node, .store = t->store};
+    struct hkv_verify_result r;
+    read_sound(t);
+    if (refuses(t, "a verification", hkv_verify(t->store, NULL, &r))) return;
+    read_sound(&later);
+    if (later.count != t->count || memcmp(later.answers, t->answers, sizeof t->answers) != 0)
+        t->changes_by_itself = true;
+}
+
 void sim_twin_check(struct sim_node *node)
 {
     struct twin t = {.node = node};
     uint64_t bit = 0, length = 0;
     copy_disk(&t);
-    if (!refuses(&t, "it does not open", open_twin(&t))) read_sound(&t);
+    if (!refuses(&t, "it does not open", open_twin(&t))) read_settled(&t);
     drop(&t);
     if (t.changes_by_itself) {
         node->world.disk = node->disk;
