@@ -221,6 +221,7 @@ void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item)
         return;
     }
     if (item->candidate != FETCH_NOBODY) item->candidate++;
+    item->is_moved = false;
     if (item->resized) item->wanted.length = item->entry_length;
     item->resized = false;
     item_assign(fetcher, item);
@@ -457,9 +458,21 @@ static void request_unlink(struct fetch_request *r)
     r->peer->request_count--;
 }
 
-/* What the end of the stream leaves undone: the first unfinished item goes on to its next candidate, and so do all of
- * them when the connection is gone; the others are asked for again here, or of others first when the peer is shunned.
- */
+/* Whether the last session with the peer was at another address than its connection is. The peer may have moved; or two
+ * processes run on copies of one data directory (holders.h), and the values of its entries are with the one that sent
+ * them. */
+static bool is_elsewhere(const struct fetch_peer *peer)
+{
+    const struct peer *known = peers_find(&peer->fetcher->store->peers, &peer->id);
+    struct transport_path_info path;
+    if (peer->conn == NULL || !peer->opened || known == NULL || known->met.port == 0) return false;
+    transport_conn_path(peer->conn, &path);
+    return socket_address_compare(&path.remote, &known->met) != 0;
+}
+
+/* What the end of the stream leaves undone: the first unfinished item goes on to its next candidate, unless this one is
+ * elsewhere, and so do all of them when the connection is gone; the others are asked for again here, or of others first
+ * when the peer is shunned. */
 static void request_settle(struct fetch_request *r)
 {
     struct fetch_peer *peer = r->peer;
@@ -471,7 +484,10 @@ static void request_settle(struct fetch_request *r)
     peer->useful = peer->useful || r->ended > 0;
     for (size_t i = r->ended; i < r->item_count; i++) {
         bool failed = i == r->ended && (was_large || !r->items[i]->resized);
-        if (failed || peer->conn == NULL) {
+        if (failed && !r->misbehaved && !r->items[i]->is_moved && is_elsewhere(peer)) {
+            r->items[i]->is_moved = peer->at_met = true;
+            fetch_items_push(&peer->waiting, r->items[i]);
+        } else if (failed || peer->conn == NULL) {
             fetch_item_next(peer->fetcher, r->items[i]);
         } else if (r->misbehaved) {
             item_assign(peer->fetcher, r->items[i]);
@@ -626,7 +642,8 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
     peer->conn = NULL;
     peer->opened = false;
     env_timer_cancel(env, &peer->idle);
-    move_waiting(peer, err == HKV_OK && peer->useful); /* closed in order, when it was idle: the items may dial again */
+    /* Closed in order, when it was unused: the items may dial again. */
+    move_waiting(peer, err == HKV_OK && (peer->useful || peer->at_met));
     check_closed(fetcher);
 }
 
@@ -700,6 +717,10 @@ static void pump(struct fetch_peer *peer)
     struct env *env = node_env(fetcher->store);
     if (fetcher->closing) return;
     if (peer->conn == NULL || !peer->opened) return;
+    if (peer->at_met && is_elsewhere(peer)) {
+        if (peer->requests == NULL) transport_conn_close(peer->conn, 0, "another address");
+        return;
+    }
     while (peer->waiting.first != NULL && peer->request_count < FETCH_STREAMS_MAX)
         if (!request_begin(peer)) break;
     if (peer->requests == NULL)
@@ -786,7 +807,7 @@ static void take_begin(struct fetcher *fetcher, const struct endpoint_id *waker)
     size_t room = is_full(fetcher) ? 0 : FETCH_QUEUE_MAX - fetcher->item_count;
     struct take_task *take = fetcher->closing ? NULL : calloc(1, sizeof *take);
     if (take == NULL) return;
-    take->wanted = calloc(room > 0 ? room : 1, sizeof *take->wanted);
+    take->wanted = malloc((room > 0 ? room : 1) * sizeof *take->wanted); /* a megabyte, of which little is touched */
     if (take->wanted == NULL) {
         free(take);
         return;
@@ -812,26 +833,15 @@ void fetcher_kick(struct fetcher *fetcher)
     if (!is_full(fetcher)) take_begin(fetcher, NULL);
 }
 
-/* A session with the peer was at another address than this idle connection is. It may have moved; or two processes run
- * on copies of one data directory (holders.h), and the values of its entries are with the one that sent them. */
-static void leave_other_address(struct fetch_peer *peer)
-{
-    const struct peer *known = peers_find(&peer->fetcher->store->peers, &peer->id);
-    struct transport_path_info path;
-    if (peer->conn == NULL || !peer->opened || peer->requests != NULL || peer->waiting.count > 0) return;
-    if (known == NULL || known->met.port == 0) return;
-    transport_conn_path(peer->conn, &path);
-    if (socket_address_compare(&path.remote, &known->met) == 0) return;
-    peer->at_met = true;
-    transport_conn_close(peer->conn, 0, "another address");
-}
-
 void fetcher_wake(struct fetcher *fetcher, const struct endpoint_id *peer)
 {
     struct fetch_peer *known = fetch_peer_get(fetcher, peer);
     if (known != NULL) {
         known->dead_until_us = 0;
-        leave_other_address(known);
+        if (known->requests == NULL && known->waiting.count == 0 && is_elsewhere(known)) {
+            known->at_met = true;
+            pump(known);
+        }
     }
     fetcher->wakes++;
     for (struct fetch_peer *p = fetcher->peers; p != NULL; p = p->next)

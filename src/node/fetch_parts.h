@@ -17,6 +17,7 @@ struct fetch_item {
     size_t passed_over;              /* the first of those shunned when their turn came, or FETCH_NOBODY */
     bool insists;                    /* nobody else had it: those are asked now … */
     uint64_t wakes;                  /* … unless the fetcher's have become more since */
+    bool is_moved;                   /* the present candidate is asked a second time, at its other address */
     bool resized;                    /* `wanted.length` is what the present candidate says, … */
     uint64_t entry_length;           /* … and this is what the entry said */
     struct fetch_transfer *transfer; /* of a large value, once begun: survives a change of provider */
@@ -54,7 +55,7 @@ struct fetch_peer {
     struct endpoint_id id;
     struct transport_conn *conn; /* NULL: none now */
     bool opened;
-    bool at_met;               /* the next dial goes to peer.met alone */
+    bool at_met;               /* the next dial goes to peer.met alone, once this connection is unused */
     bool useful;               /* this connection has brought something */
     uint64_t dead_until_us;    /* monotonic: not dialled before */
     uint64_t shunned_until_us; /* it stalled or lied: not asked before for what another may have */

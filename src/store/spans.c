@@ -500,6 +500,8 @@ static enum hkv_err sum_before(struct spans *s, struct slice id, struct span_sum
 enum hkv_err spans_sum(struct spans *s, struct slice from, struct slice to, struct span_sum *out)
 {
     *out = s->root->sum;
+    if (from.len && to.len && tree_find(s, from, NULL) == tree_find(s, to, NULL))
+        return walk(s, from, to, UINT64_MAX, out, NULL, NULL);
     if (to.len) TRY(sum_before(s, to, out));
     if (from.len) {
         struct span_sum before;
@@ -509,18 +511,26 @@ enum hkv_err spans_sum(struct spans *s, struct slice from, struct slice to, stru
     return HKV_OK;
 }
 
+/* The id of rank `n` among all, which are more. */
+static enum hkv_err id_of_rank(struct spans *s, uint64_t n, struct buf *id)
+{
+    struct run *r = tree_select(s, &n);
+    assert(r);
+    TRY(id_at(s, run_first(r), n, id));
+    if (id->len == 0)
+        return error_set(HKV_E_CORRUPT, "%s: the table span counts more entries than there are", s->db->path);
+    return HKV_OK;
+}
+
 enum hkv_err spans_select(struct spans *s, struct slice from, uint64_t n, struct buf *id)
 {
     struct span_sum before = {0};
-    if (from.len) TRY(sum_before(s, from, &before));
-    if (n >= s->root->sum.count - before.count) return HKV_E_NOT_FOUND;
-    uint64_t rank = before.count + n;
-    struct run *r = tree_select(s, &rank);
-    assert(r);
     struct buf found = {0};
-    enum hkv_err err = id_at(s, run_first(r), rank, &found);
-    if (err == HKV_OK && found.len == 0)
-        err = error_set(HKV_E_CORRUPT, "%s: the table span counts more entries than there are", s->db->path);
+    bool is_near = from.len && n < SPAN_RUN_MAX; /* no farther than a run's start may be */
+    if (from.len && !is_near) TRY(sum_before(s, from, &before));
+    if (n >= s->root->sum.count - before.count) return HKV_E_NOT_FOUND;
+    enum hkv_err err = is_near ? id_at(s, from, n, &found) : id_of_rank(s, before.count + n, &found);
+    if (err == HKV_OK && found.len == 0) err = HKV_E_NOT_FOUND;
     if (err == HKV_OK) err = buf_append_slice(id, buf_slice(&found));
     buf_fini(&found);
     return err;

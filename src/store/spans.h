@@ -10,8 +10,8 @@
  *      range [a, b)      ^a.....................^b
  *
  * P(x), the sums of all entries before x, is one way down the tree plus a walk over at most one run in the tables
- * `place` and `entry`; a range is P(b) - P(a). Xor takes itself back, so adding and removing an entry are the same
- * operation on the sums.
+ * `place` and `entry`; a range is P(b) - P(a), or a walk from a to b when both lie in one run. Xor takes itself back, so
+ * adding and removing an entry are the same operation on the sums.
  *
  * The first run begins at the empty id, and a run's first id is only as long as it takes to tell it from what comes
  * before. A run above SPAN_RUN_MAX is cut in two (behind its end when entries arrive in order: no walk, full runs), one

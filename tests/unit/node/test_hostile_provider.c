@@ -24,6 +24,7 @@ enum lie {
     LIE_TRICKLE, /* a header's first byte, and nothing more */
     LIE_ENDLESS, /* right, and then more */
     LIE_CLOSE,   /* closes the connection */
+    LIE_LATER,   /* answers when the test does */
 };
 
 struct rig {
@@ -35,6 +36,7 @@ struct rig {
     const uint8_t *value; /* what the raw peer has */
     size_t value_bytes;
     size_t asked;
+    struct raw_stream *last_asked;
     struct hkv_store *awaited;
     const char *key;
 };
@@ -54,6 +56,7 @@ static void answer(struct rig *rig, struct raw_stream *s)
     uint8_t header[8];
     uint64_t size = rig->value_bytes;
     rig->asked++;
+    rig->last_asked = s;
     if (rig->lie == LIE_TOO_LONG) size = (uint64_t)1 << 60;
     if (rig->lie == LIE_LONGER) size += 100000;
     if (rig->lie == LIE_SHORTER) size -= 1;
@@ -63,6 +66,7 @@ static void answer(struct rig *rig, struct raw_stream *s)
         transport_stream_reset(s->stream, 3);
         return;
     case LIE_SILENT:
+    case LIE_LATER:
         return;
     case LIE_TRICKLE:
         raw_send(s, header, 1);
@@ -263,6 +267,77 @@ static void a_silent_provider_is_not_asked_for_one_value_after_the_other(void **
     assert_true(rig->asked < VALUES);
 }
 
+/* ---- two processes with one endpoint id: copies of one data directory ---- */
+
+struct meeting {
+    struct hkv_store *store;
+    const struct raw *raw;
+    bool was; /* the last session with the raw peer's id came from its address */
+};
+
+static void look_where_met(struct hkv_store *store, void *arg)
+{
+    struct meeting *m = arg;
+    struct address_set addrs = {0};
+    const struct peer *peer = peers_find(&store->peers, net_endpoint_id(m->raw->ep));
+    assert_non_null(peer);
+    assert_ok(net_endpoint_addresses(m->raw->ep, &addrs));
+    m->was = peer->met.port == addrs.items[0].socket.port;
+    address_set_fini(&addrs);
+}
+
+static bool was_met(void *arg)
+{
+    struct meeting *m = arg;
+    node_on_network(m->store, look_where_met, m);
+    return m->was;
+}
+
+static void be_patient(struct hkv_store *store, void *arg)
+{
+    (void)arg;
+    store->patience.fetch_progress_us = UINT64_MAX / 4;
+    store->patience.sync_progress_us = store->patience.sync_first_byte_us = 60000000;
+    store->anti_entropy_us = UINT64_MAX / 4; /* no other session makes the store look again */
+}
+
+static bool both_run_until_shown(void *arg)
+{
+    struct rig *rig = arg;
+    (void)uv_run(&rig->raw.loop, UV_RUN_NOWAIT);
+    return shows(rig);
+}
+
+/* The store is connected with the copy that lacks the value when the other one has a session. */
+static void of_two_copies_the_one_that_was_met_last_is_asked_too(void **state)
+{
+    static uint8_t value[5000];
+    struct rig *rig = *state;
+    struct rig other = {.signer = rig->signer, .value = value, .value_bytes = sizeof value};
+    struct meeting meeting = {.store = rig->store[0], .raw = &other.raw};
+    fill(value, sizeof value);
+    rig->value = value;
+    rig->value_bytes = sizeof value;
+    other.store[0] = rig->store[0];
+    raw_open(&other.raw, 0x51);
+    other.raw.user = &other;
+    other.raw.data = provide;
+    node_on_network(rig->store[0], be_patient, NULL);
+    rig->lie = LIE_LATER;
+    push_entry(rig, "k", value, sizeof value, sizeof value);
+    raw_until(&rig->raw, was_asked, rig, "the first copy is asked for the value");
+    push_entry(&other, "again", value, sizeof value, sizeof value);
+    raw_until(&other.raw, was_met, &meeting, "the store notes the other copy's address");
+    transport_stream_reset(rig->last_asked->stream, 3);
+    raw_until(&rig->raw, raw_stream_is_closed, rig->last_asked, "the first copy has said that it lacks the value");
+    other.awaited = rig->store[0];
+    other.key = "k";
+    rig->lie = LIE_NOT_FOUND;
+    raw_until(&rig->raw, both_run_until_shown, &other, "the value comes from the other copy");
+    assert_int_equal(rig->asked, 1);
+    raw_close(&other.raw);
+}
+
 static void look(struct hkv_store *store, void *arg)
 {
     const struct fetcher *fetcher = store->fetcher;
@@ -380,6 +455,7 @@ int main(void)
         TEST(large_trickle),
         TEST(large_closes),
         TEST(a_silent_provider_is_not_asked_for_one_value_after_the_other),
+        TEST(of_two_copies_the_one_that_was_met_last_is_asked_too),
         TEST(a_full_queue_does_not_ask_the_store_for_more_until_it_has_room),
         TEST(an_entry_says_less_than_a_small_value_has),
         TEST(an_entry_says_less_than_a_large_value_has),
