@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "crypto/blake3.h"
+#include "kv/kv.h"
 #include "node/node.h"
 #include "store/db.h"
 
@@ -23,7 +24,6 @@ struct twin {
     struct hkv_store *store;
     struct answer answers[ANSWERS_MAX]; /* of the sound copy */
     size_t count;
-    bool changes_by_itself; /* the sound copy: entries wait for their time, or what it shows was not settled yet */
     bool damaged;
     unsigned refusals;
 };
@@ -80,10 +80,7 @@ static const struct answer *find(const struct twin *t, const char *key)
 static void read_sound(struct twin *t)
 {
     struct hkv_page *page;
-    struct hkv_status status;
     if (refuses(t, "a listing", hkv_list_keys(t->store, "", 0, 0, NULL, &page))) return;
-    if (refuses(t, "a status", hkv_status(t->store, &status))) return;
-    t->changes_by_itself = status.entries_refused > 0;
     for (size_t i = 0; i < page->count && t->count < ANSWERS_MAX; i++) {
         struct answer *a = &t->answers[t->count++];
         struct hkv_value value;
@@ -152,29 +149,46 @@ static void verify(struct twin *t)
     if (r.unreadable) sim_mark(c, SIM_MARK_DAMAGED_PAGE_REFUSED);
 }
 
-/* What the sound copy shows, unless it shows something else once it was verified. */
-static void read_settled(struct twin *t)
+static bool note(void *arg, const struct kv_refused *of)
 {
-    struct twin later = {.node = t->node, .store = t->store};
-    struct hkv_verify_result r;
-    read_sound(t);
-    if (refuses(t, "a verification", hkv_verify(t->store, NULL, &r))) return;
-    read_sound(&later);
-    if (later.count != t->count || memcmp(later.answers, t->answers, sizeof t->answers) != 0)
-        t->changes_by_itself = true;
+    (void)of;
+    *(bool *)arg = true;
+    return false;
+}
+
+/* Whether the store changes by itself: entries wait for their time, and when it has come each copy takes them in at some
+ * moment of its own, or never when it cannot read them. */
+static bool changes_by_itself(struct twin *t)
+{
+    struct sim_node *node = t->node;
+    struct kv *kv;
+    struct namespace_id other;
+    bool created, waits = false;
+    copy_disk(t);
+    struct kv_config config = {.data_dir = "node",
+                               .namespace = node->cluster->namespace,
+                               .cache_bytes = 1 << 20,
+                               .read_only = true,
+                               .env = &node->world.env->env,
+                               .vfs = memdisk_vfs(t->disk)};
+    if (memdisk_files(t->disk, "node/blobs", &config.files) != HKV_OK) abort();
+    if (!refuses(t, "it does not open", kv_open(&config, &kv, &created, &other))) {
+        (void)refuses(t, "a list of what waits", kv_refused_list(kv, 1, note, &waits));
+        kv_close(kv);
+    }
+    config.files->ops->free(config.files);
+    drop(t);
+    return waits;
 }
 
 void sim_twin_check(struct sim_node *node)
 {
     struct twin t = {.node = node};
     uint64_t bit = 0, length = 0;
+    if (changes_by_itself(&t)) return;
     copy_disk(&t);
-    if (!refuses(&t, "it does not open", open_twin(&t))) read_settled(&t);
+    if (!refuses(&t, "it does not open", open_twin(&t))) read_sound(&t);
     drop(&t);
-    if (t.changes_by_itself) {
-        node->world.disk = node->disk;
-        return;
-    }
     copy_disk(&t);
     if (memdisk_length(t.disk, DATABASE, &length) == HKV_OK && length > 0) {
         bit = sim_below(&node->cluster->queue, 8 * length);
