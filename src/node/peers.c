@@ -36,6 +36,13 @@ struct peer *peers_find(const struct peers *peers, const struct endpoint_id *id)
     return NULL;
 }
 
+unsigned peers_standing(const struct peers *peers, const struct endpoint_id *id)
+{
+    const struct peer *peer = peers_find(peers, id);
+    if (peer == NULL || peer->removed) return 0;
+    return peer->seed ? 3 : peer->member ? 2 : peer->synced ? 1 : 0;
+}
+
 /* ------------------------------------------------------------------------------------------ room in the list */
 
 static bool gives_way(const struct peer *peer, enum peer_claim claim)

@@ -99,6 +99,10 @@ void peers_fini(struct peers *peers);
 /* NULL when unknown. */
 struct peer *peers_find(const struct peers *peers, const struct endpoint_id *id);
 
+/* What an endpoint counts for when there is not room for all: 3 a seed, 2 a member, 1 a peer that has synced, 0 a stranger
+ * or a removed peer. */
+unsigned peers_standing(const struct peers *peers, const struct endpoint_id *id);
+
 /* Finds or adds. Errors: HKV_E_INVALID (our own id), HKV_E_LIMIT (PEERS_MAX, and none of them counts for less),
  * HKV_E_NOMEM. */
 HKV_CHECK enum hkv_err peers_get(struct peers *peers, const struct endpoint_id *id, enum peer_claim claim,

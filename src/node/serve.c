@@ -23,6 +23,7 @@ struct answer {
     struct serve_conn *conn;         /* as long as there is a stream */
     struct transport_stream *stream; /* NULL once closed */
     enum answer_state state;
+    bool of_stranger;   /* as far as it was known when it got its turn */
     bool working;       /* a worker has it */
     size_t mark;        /* bytes of the request, or queued, when `stall` was armed */
     struct buf request; /* as it came; the first step parses and frees it */
@@ -50,18 +51,40 @@ struct serve_conn {
     struct serve_conn *next, **back;
 };
 
+/* How many of something there are; `strangers`: of these, those of strangers. */
+struct serve_share {
+    size_t all, strangers;
+};
+
 struct server {
     struct blobs_source source; /* first */
     struct hkv_store *store;
     struct serve_conn *conns;
     size_t conn_count;
-    size_t answers;
-    size_t active;
+    struct serve_share answers;
+    struct serve_share active;
     size_t request_bytes;
     struct answer *waiting, **waiting_last;
     void (*closed_done)(void *arg); /* set: closing */
     void *closed_arg;
 };
+
+static bool share_has_room(const struct serve_share *share, bool of_stranger, size_t max)
+{
+    return share->all < max && (!of_stranger || share->strangers < SERVE_STRANGERS(max));
+}
+
+static void share_add(struct serve_share *share, bool of_stranger)
+{
+    share->all++;
+    share->strangers += of_stranger;
+}
+
+static void share_remove(struct serve_share *share, bool of_stranger)
+{
+    share->all--;
+    share->strangers -= of_stranger;
+}
 
 /* ------------------------------------------------------------------------------------------ contents (workers) */
 
@@ -136,7 +159,7 @@ static void answer_stall_arm(struct answer *a)
 
 static void check_closed(struct server *server)
 {
-    if (server->closed_done == NULL || server->conns != NULL || server->answers != 0) return;
+    if (server->closed_done == NULL || server->conns != NULL || server->answers.all != 0) return;
     void (*done)(void *arg) = server->closed_done;
     server->closed_done = NULL;
     done(server->closed_arg);
@@ -157,7 +180,7 @@ static void answer_over(struct answer *a)
     struct server *server = a->server;
     if (a->state == ANSWER_WAITING) answer_leave_list(a);
     if (a->state == ANSWER_ACTIVE || a->state == ANSWER_ENDING) {
-        server->active--;
+        share_remove(&server->active, a->of_stranger);
         a->conn->peer->active--;
     }
     if (!a->working) answer_free_request(a);
@@ -172,8 +195,8 @@ static void answer_free_if_unused(struct answer *a)
     if (a->stream != NULL || a->working) return;
     blobs_provide_fini(&a->provide, &server->source);
     buf_fini(&a->block);
+    share_remove(&server->answers, a->of_stranger);
     free(a);
-    server->answers--;
     check_closed(server);
 }
 
@@ -281,21 +304,27 @@ static void step_done(struct job *job)
     }
 }
 
-/* The first that waits and whose peer has turns left; NULL when there is none. */
+static bool may_have_turn(const struct answer *a)
+{
+    return a->conn->peer->active < SERVE_ACTIVE_PER_PEER_MAX &&
+           share_has_room(&a->server->active, a->of_stranger, SERVE_ACTIVE_MAX);
+}
+
+/* The first of those that wait that may have a turn; NULL when there is none. */
 static struct answer *next_turn(struct server *server)
 {
-    struct answer *a = server->waiting;
-    while (a != NULL && a->conn->peer->active >= SERVE_ACTIVE_PER_PEER_MAX) a = a->next;
+    struct answer *a = server->active.all < SERVE_ACTIVE_MAX ? server->waiting : NULL;
+    while (a != NULL && !may_have_turn(a)) a = a->next;
     return a;
 }
 
 static void take_turns(struct server *server)
 {
     struct answer *a;
-    while (server->active < SERVE_ACTIVE_MAX && (a = next_turn(server)) != NULL) {
+    while ((a = next_turn(server)) != NULL) {
         answer_leave_list(a);
         a->state = ANSWER_ACTIVE;
-        server->active++;
+        share_add(&server->active, a->of_stranger);
         a->conn->peer->active++;
         answer_start_step(a);
     }
@@ -383,6 +412,11 @@ static const struct transport_stream_events stream_events = {
 
 /* ------------------------------------------------------------------------------------------ connections */
 
+static bool is_stranger(const struct server *server, const struct endpoint_id *id)
+{
+    return peers_standing(&server->store->peers, id) == 0;
+}
+
 static void conn_opened(struct transport_conn *conn)
 {
     (void)conn;
@@ -392,7 +426,8 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
 {
     struct serve_conn *c = transport_conn_user(conn);
     struct server *server = c->server;
-    if (server->closed_done != NULL || server->answers >= SERVE_ANSWERS_MAX) return false;
+    bool of_stranger = is_stranger(server, &c->peer->id);
+    if (server->closed_done != NULL || !share_has_room(&server->answers, of_stranger, SERVE_ANSWERS_MAX)) return false;
     if (c->peer->answers >= SERVE_ANSWERS_PER_PEER_MAX) return false;
     struct answer *a = calloc(1, sizeof *a);
     if (a == NULL) return false;
@@ -400,7 +435,8 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     a->server = server;
     a->conn = c;
     a->stream = stream;
-    server->answers++;
+    a->of_stranger = of_stranger;
+    share_add(&server->answers, of_stranger);
     c->answers++;
     c->peer->answers++;
     transport_stream_set(stream, &stream_events, a);
@@ -424,16 +460,21 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
 static const struct transport_conn_events conn_events = {
     .opened = conn_opened, .stream = conn_stream, .closed = conn_closed};
 
-/* Closes the oldest connection on which nothing is asked. */
-static bool make_room(struct server *server)
+/* Closes the oldest connection on which nothing is asked, or for a peer that is known the oldest one of a stranger. */
+static bool make_room(struct server *server, const struct endpoint_id *newcomer)
 {
-    struct serve_conn *oldest = NULL;
-    for (struct serve_conn *c = server->conns; c != NULL; c = c->next)
-        if (c->answers == 0 && !c->closing) oldest = c;
-    if (oldest == NULL) return false;
-    oldest->closing = true;
+    struct serve_conn *idle = NULL, *strange = NULL;
+    bool is_known = !is_stranger(server, newcomer);
+    for (struct serve_conn *c = server->conns; c != NULL; c = c->next) {
+        if (c->closing) continue;
+        if (c->answers == 0) idle = c;
+        if (is_known && is_stranger(server, &c->peer->id)) strange = c;
+    }
+    struct serve_conn *goes = idle != NULL ? idle : strange;
+    if (goes == NULL) return false;
+    goes->closing = true;
     server->conn_count--;
-    transport_conn_close(oldest->conn, 0, "idle");
+    transport_conn_close(goes->conn, 0, "it makes room for another");
     return true;
 }
 
@@ -449,7 +490,7 @@ static struct serve_peer *peer_get(const struct server *server, const struct end
 bool server_accept(struct server *server, struct transport_conn *conn)
 {
     if (server->closed_done != NULL) return false;
-    if (server->conn_count >= SERVE_CONNS_MAX && !make_room(server)) return false;
+    if (server->conn_count >= SERVE_CONNS_MAX && !make_room(server, transport_conn_peer(conn))) return false;
     struct serve_conn *c = calloc(1, sizeof *c);
     if (c == NULL) return false;
     c->peer = peer_get(server, transport_conn_peer(conn));
@@ -469,6 +510,18 @@ bool server_accept(struct server *server, struct transport_conn *conn)
     return true;
 }
 
+void server_peer_known(struct server *server, const struct endpoint_id *peer)
+{
+    bool waits = false;
+    for (struct answer *a = server->waiting; a != NULL; a = a->next) {
+        if (!a->of_stranger || !endpoint_id_equal(&a->conn->peer->id, peer)) continue;
+        waits = true;
+        a->of_stranger = false;
+        server->answers.strangers--;
+    }
+    if (waits) take_turns(server);
+}
+
 enum hkv_err server_new(struct hkv_store *store, struct server **out)
 {
     struct server *server = calloc(1, sizeof *server);
@@ -483,7 +536,7 @@ enum hkv_err server_new(struct hkv_store *store, struct server **out)
 void server_free(struct server *server)
 {
     if (server == NULL) return;
-    assert(server->conns == NULL && server->answers == 0);
+    assert(server->conns == NULL && server->answers.all == 0);
     free(server);
 }
 

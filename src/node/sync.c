@@ -8,6 +8,7 @@
 #include "node/fetch.h"
 #include "node/records.h"
 #include "node/resolve.h"
+#include "node/serve.h"
 #include "node/sync_parts.h"
 
 #define REPEATS_MAX            3 /* sessions in a row with one peer because entries moved */
@@ -227,6 +228,7 @@ static void session_succeeded(struct sync_session *s, struct peer *peer)
     persist(store, peer, news);
     holders_synced(store);
     fetcher_wake(store->fetcher, &peer->id);
+    server_peer_known(store->server, &peer->id);
 }
 
 static void count_failure(struct sync_driver *driver, struct peer *peer, const struct docs_outcome *outcome)

@@ -455,22 +455,14 @@ static size_t accepted_from(const struct sync_driver *driver, const struct endpo
     return count;
 }
 
-/* What a peer counts for when there is not room for all. */
-static unsigned standing(const struct sync_driver *driver, const struct endpoint_id *id)
-{
-    const struct peer *peer = peers_find(&driver->store->peers, id);
-    if (peer == NULL || peer->removed) return 0;
-    return peer->seed ? 3 : peer->member ? 2 : peer->synced ? 1 : 0;
-}
-
 /* Ends the oldest accepted session of those that count for least, when that is less than the newcomer. */
 static bool make_room(struct sync_driver *driver, const struct endpoint_id *newcomer)
 {
-    unsigned least = standing(driver, newcomer);
+    unsigned least = peers_standing(&driver->store->peers, newcomer);
     struct sync_session *oldest = NULL;
     for (struct sync_session *s = driver->sessions; s != NULL; s = s->next) { /* the newest is first */
         if (s->role != DOCS_ACCEPTOR || s->gave_way) continue;
-        unsigned its = standing(driver, &s->peer_id);
+        unsigned its = peers_standing(&driver->store->peers, &s->peer_id);
         if (its < least || (its == least && oldest != NULL)) {
             least = its;
             oldest = s;

@@ -344,6 +344,50 @@ static void short_answers_that_are_not_taken_hold_little(void **state)
     raw_expect_growth(before, (size_t)32 << 20);
 }
 
+/* Four strangers who take as good as nothing, each with as many answers as one peer may be given at a time. */
+#define STRANGERS (SERVE_ACTIVE_MAX / SERVE_ACTIVE_PER_PEER_MAX)
+
+struct strangers {
+    struct raw raws[STRANGERS];
+    struct hkv_store *honest;
+};
+
+static bool honest_one_is_served(void *arg)
+{
+    struct strangers *strangers = arg;
+    struct hkv_value got;
+    for (int i = 0; i < STRANGERS; i++) (void)uv_run(&strangers->raws[i].loop, UV_RUN_NOWAIT); /* they stay alive */
+    if (hkv_get(strangers->honest, "well", 4, &got) != HKV_OK) return false;
+    hkv_value_free(&got);
+    return true;
+}
+
+static void strangers_do_not_take_all_turns(void **state)
+{
+    struct rig *rig = *state;
+    struct strangers strangers;
+    struct hash hash = put_big(rig);
+    uint64_t stall_us = UINT64_MAX / 4;
+    node_on_network(rig->store[0], shorten, &stall_us);
+    for (int i = 0; i < STRANGERS; i++) {
+        struct raw *raw = &strangers.raws[i];
+        raw_open(raw, (uint8_t)(0x61 + i));
+        raw->hold = true;
+        struct raw_conn *c = raw_dial(raw, rig->store[0], RAW_BLOBS);
+        for (int j = 0; j < SERVE_ACTIVE_PER_PEER_MAX; j++) {
+            struct buf request = {0};
+            get_request(&request, &hash);
+            (void)ask(c, &request);
+        }
+        raw_until(raw, all_are_asked, raw, "the store has the requests");
+    }
+    node_put(rig->store[0], "well", "yes");
+    rig->store[1] = strangers.honest = node_open(&rig->dir[1], NAMESPACE_SECRET);
+    node_connect(rig->store[1], rig->store[0]);
+    raw_until(&rig->raw[0], honest_one_is_served, &strangers, "a peer that has synced is answered");
+    for (int i = 0; i < STRANGERS; i++) raw_close(&strangers.raws[i]);
+}
+
 /* Requests of which each takes ten times as much once it is parsed, behind answers that a peer does not take. */
 static void requests_that_wait_are_kept_as_they_came(void **state)
 {
@@ -458,6 +502,7 @@ int main(void)
         TEST(requests_that_never_end_make_room_again),
         TEST(a_stream_that_is_left_open_costs_the_connection),
         TEST(slow_readers_of_a_large_value_hold_little),
+        TEST(strangers_do_not_take_all_turns),
         TEST(requests_that_wait_are_kept_as_they_came),
         TEST(one_peer_does_not_take_all_places),
         TEST(an_answer_that_is_never_taken_costs_the_connection),
