@@ -119,10 +119,11 @@ static void compare_list(struct twin *t)
     if (refuses(t, "a listing", hkv_list_keys(t->store, "", 0, 0, NULL, &page))) return;
     for (size_t i = 0; i < t->count; i++) lasting += t->answers[i].readable && t->answers[i].expires_us == 0;
     for (size_t i = 0; i < page->count; i++) {
-        const struct answer *a = find(t, page->entries[i].key);
-        if (a == NULL || memcmp(&a->version, &page->entries[i].version, sizeof a->version) != 0)
-            sim_fail(c, "node %u, a damaged copy of its disk lists %s, the sound one does not", t->node->index,
-                     page->entries[i].key);
+        const struct hkv_list_entry *e = &page->entries[i];
+        const struct answer *a = find(t, e->key);
+        if (a == NULL && e->expires_us != 0) continue; /* by a clock that was set back it has not expired any more */
+        if (a == NULL || memcmp(&a->version, &e->version, sizeof a->version) != 0)
+            sim_fail(c, "node %u, a damaged copy of its disk lists %s, the sound one does not", t->node->index, e->key);
         listed += a->readable && a->expires_us == 0;
     }
     if (listed != lasting)
