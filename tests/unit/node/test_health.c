@@ -60,6 +60,16 @@ static void pause_a_little(void)
     (void)nanosleep(&pause, NULL);
 }
 
+/* Member records may lack their values for a moment. */
+static void await_none_missing(struct hkv_store *store)
+{
+    time_t end = time(NULL) + AWAIT_S;
+    while (status_of(store).values_missing > 0) {
+        if (time(NULL) > end) fail_msg("values are missing for %d s", AWAIT_S);
+        pause_a_little();
+    }
+}
+
 static void await_too_large(struct hkv_store *store, uint64_t count)
 {
     time_t end = time(NULL) + AWAIT_S;
@@ -101,10 +111,10 @@ static void a_value_too_large_keeps_the_old_one_shown_and_is_listed(void **state
     assert_ok(hkv_put(p->a, HKV_TEXT("k"), large, sizeof large, NULL, NULL));
     await_too_large(p->b, 1);
     node_expect(p->b, "k", "small");
+    await_none_missing(p->b);
     struct hkv_status status = status_of(p->b);
     assert_false(status.conditions[HKV_CONDITION_VALUES_COMPLETE]);
     assert_false(status.healthy);
-    assert_int_equal(status.values_missing, 0);
     problems = listed(p->b, 1);
     const struct hkv_problem *problem = &problems->items[0];
     struct hkv_history *history;
@@ -119,7 +129,7 @@ static void a_value_too_large_keeps_the_old_one_shown_and_is_listed(void **state
     hkv_history_free(history);
     hkv_problems_free(problems);
     /* Too large is not missing: nothing is waited for. */
-    assert_ok(hkv_wait_converged(p->b, NULL, 0, 10000, NULL));
+    assert_ok(hkv_wait_converged(p->b, NULL, 0, AWAIT_S * 1000, NULL));
     node_put(p->a, "k", "small again");
     node_await(p->b, "k", "small again");
     await_too_large(p->b, 0);
@@ -154,7 +164,7 @@ static void a_peer_says_since_when_it_is_gone_and_why(void **state)
     struct hkv_peers *peers;
     node_connect(p->a, p->b);
     node_put(p->a, "k", "v");
-    assert_ok(hkv_wait_converged(p->a, NULL, 0, 10000, NULL));
+    assert_ok(hkv_wait_converged(p->a, NULL, 0, AWAIT_S * 1000, NULL));
     const struct hkv_peer *peer = only_peer(p->a, &peers);
     assert_true(peer->connected);
     assert_int_equal(peer->disconnected_us, 0);
@@ -190,7 +200,7 @@ static void waiting_in_vain_names_the_peer_and_the_reason(void **state)
     char *id = id_of(p->b);
     uint64_t waited_ms;
     node_connect(p->a, p->b);
-    assert_ok(hkv_wait_converged(p->a, NULL, 0, 10000, &waited_ms));
+    assert_ok(hkv_wait_converged(p->a, NULL, 0, AWAIT_S * 1000, &waited_ms));
     hkv_close(p->b);
     p->b = NULL;
     assert_err(HKV_E_NOT_CONVERGED, hkv_wait_converged(p->a, NULL, 0, 300, NULL));
@@ -220,6 +230,7 @@ static void removing_the_peer_that_is_waited_for_ends_the_wait(void **state)
     struct hkv_peers *peers;
     pthread_t thread;
     node_connect(p->a, p->b);
+    assert_ok(hkv_wait_converged(p->a, NULL, 0, AWAIT_S * 1000, NULL)); /* no value is left that only the peer has */
     hkv_close(p->b);
     p->b = NULL;
     hkv_peers_free((only_peer(p->a, &peers), peers));
