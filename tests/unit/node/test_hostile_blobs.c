@@ -128,6 +128,13 @@ static struct raw_stream *ask(struct raw_conn *c, struct buf *request)
     return s;
 }
 
+static struct raw_stream *ask_for(struct raw_conn *c, const struct hash *hash)
+{
+    struct buf request = {0};
+    get_request(&request, hash);
+    return ask(c, &request);
+}
+
 /* Not a peer's doing, but a peer asks for it. */
 static void a_row_that_claims_more_bytes_than_it_has_is_not_served(void **state)
 {
@@ -326,17 +333,13 @@ static void short_answers_that_are_not_taken_hold_little(void **state)
     for (int i = 0; i < CONNS; i++) {
         struct raw_conn *c = raw_dial(raw, rig->store[0], RAW_BLOBS);
         for (int j = 0; j < STREAMS; j++) {
-            struct buf request = {0};
-            get_request(&request, &hash);
-            (void)ask(c, &request);
+            (void)ask_for(c, &hash);
         }
     }
     raw_until(raw, much_was_sent, raw, "the store sends");
     struct raw_conn *other = raw_dial(&rig->raw[1], rig->store[0], RAW_BLOBS);
     for (int i = 0; i < 100; i++) {
-        struct buf request = {0};
-        get_request(&request, &hash);
-        struct raw_stream *s = ask(other, &request);
+        struct raw_stream *s = ask_for(other, &hash);
         raw_until(&rig->raw[1], raw_stream_is_over, s, "another peer is answered meanwhile");
         assert_true(s->fin);
         buf_fini(&s->in);
@@ -375,9 +378,7 @@ static void strangers_do_not_take_all_turns(void **state)
         raw->hold = true;
         struct raw_conn *c = raw_dial(raw, rig->store[0], RAW_BLOBS);
         for (int j = 0; j < SERVE_ACTIVE_PER_PEER_MAX; j++) {
-            struct buf request = {0};
-            get_request(&request, &hash);
-            (void)ask(c, &request);
+            (void)ask_for(c, &hash);
         }
         raw_until(raw, all_are_asked, raw, "the store has the requests");
     }
@@ -402,9 +403,7 @@ static void requests_that_wait_are_kept_as_they_came(void **state)
     size_t before = raw_resident_bytes();
     raw->hold = true;
     for (int i = 0; i < SERVE_ACTIVE_PER_PEER_MAX; i++) {
-        struct buf request = {0};
-        get_request(&request, &hash);
-        (void)ask(c[2], &request);
+        (void)ask_for(c[2], &hash);
     }
     for (int i = 0; i < COUNT; i++) {
         struct buf request = {0};
