@@ -51,7 +51,7 @@ struct serve_conn {
     struct serve_conn *next, **back;
 };
 
-/* How many of something there are; `strangers`: of these, those of strangers. */
+/* How much of something is taken; `strangers`: of this, by strangers. */
 struct serve_share {
     size_t all, strangers;
 };
@@ -63,27 +63,42 @@ struct server {
     size_t conn_count;
     struct serve_share answers;
     struct serve_share active;
-    size_t request_bytes;
+    struct serve_share request_bytes;
     struct answer *waiting, **waiting_last;
     void (*closed_done)(void *arg); /* set: closing */
     void *closed_arg;
 };
 
-static bool share_has_room(const struct serve_share *share, bool of_stranger, size_t max)
+static bool share_has_room(const struct serve_share *share, bool of_stranger, size_t more, size_t max)
 {
-    return share->all < max && (!of_stranger || share->strangers < SERVE_STRANGERS(max));
+    return share->all + more <= max && (!of_stranger || share->strangers + more <= SERVE_STRANGERS(max));
 }
 
-static void share_add(struct serve_share *share, bool of_stranger)
+static void share_add(struct serve_share *share, bool of_stranger, size_t more)
 {
-    share->all++;
-    share->strangers += of_stranger;
+    share->all += more;
+    if (of_stranger) share->strangers += more;
 }
 
-static void share_remove(struct serve_share *share, bool of_stranger)
+static void share_remove(struct serve_share *share, bool of_stranger, size_t less)
 {
-    share->all--;
-    share->strangers -= of_stranger;
+    share->all -= less;
+    if (of_stranger) share->strangers -= less;
+}
+
+static bool is_stranger(const struct server *server, const struct endpoint_id *id)
+{
+    return peers_standing(&server->store->peers, id) == 0;
+}
+
+/* Who was a stranger when it asked may have become known before its turn. */
+static void answer_of_known(struct answer *a)
+{
+    struct server *server = a->server;
+    if (!a->of_stranger || is_stranger(server, &a->conn->peer->id)) return;
+    a->of_stranger = false;
+    server->answers.strangers--;
+    server->request_bytes.strangers -= a->request.len;
 }
 
 /* ------------------------------------------------------------------------------------------ contents (workers) */
@@ -137,7 +152,7 @@ static void take_turns(struct server *server);
 /* Not while a worker has the answer. */
 static void answer_free_request(struct answer *a)
 {
-    a->server->request_bytes -= a->request.len;
+    share_remove(&a->server->request_bytes, a->of_stranger, a->request.len);
     buf_fini(&a->request);
 }
 
@@ -180,7 +195,7 @@ static void answer_over(struct answer *a)
     struct server *server = a->server;
     if (a->state == ANSWER_WAITING) answer_leave_list(a);
     if (a->state == ANSWER_ACTIVE || a->state == ANSWER_ENDING) {
-        share_remove(&server->active, a->of_stranger);
+        share_remove(&server->active, a->of_stranger, 1);
         a->conn->peer->active--;
     }
     if (!a->working) answer_free_request(a);
@@ -195,7 +210,7 @@ static void answer_free_if_unused(struct answer *a)
     if (a->stream != NULL || a->working) return;
     blobs_provide_fini(&a->provide, &server->source);
     buf_fini(&a->block);
-    share_remove(&server->answers, a->of_stranger);
+    share_remove(&server->answers, a->of_stranger, 1);
     free(a);
     check_closed(server);
 }
@@ -307,7 +322,7 @@ static void step_done(struct job *job)
 static bool may_have_turn(const struct answer *a)
 {
     return a->conn->peer->active < SERVE_ACTIVE_PER_PEER_MAX &&
-           share_has_room(&a->server->active, a->of_stranger, SERVE_ACTIVE_MAX);
+           share_has_room(&a->server->active, a->of_stranger, 1, SERVE_ACTIVE_MAX);
 }
 
 /* The first of those that wait that may have a turn; NULL when there is none. */
@@ -324,7 +339,7 @@ static void take_turns(struct server *server)
     while ((a = next_turn(server)) != NULL) {
         answer_leave_list(a);
         a->state = ANSWER_ACTIVE;
-        share_add(&server->active, a->of_stranger);
+        share_add(&server->active, a->of_stranger, 1);
         a->conn->peer->active++;
         answer_start_step(a);
     }
@@ -339,6 +354,7 @@ static void request_complete(struct answer *a)
         return;
     }
     env_timer_cancel(node_env(server->store), &a->stall);
+    answer_of_known(a);
     a->state = ANSWER_WAITING;
     a->next = NULL;
     *server->waiting_last = a;
@@ -352,12 +368,12 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
     struct server *server = a->server;
     transport_stream_consumed(stream, bytes.len);
     if (a->state != ANSWER_READING) return;
-    bool room = server->request_bytes + bytes.len <= SERVE_REQUESTS_MAX;
+    bool room = share_has_room(&server->request_bytes, a->of_stranger, bytes.len, SERVE_REQUESTS_MAX);
     if (!room || buf_append_slice(&a->request, bytes) != HKV_OK) {
         answer_reset(a, BLOBS_CODE_LIMIT);
         return;
     }
-    server->request_bytes += bytes.len;
+    share_add(&server->request_bytes, a->of_stranger, bytes.len);
     enum hkv_err err = blobs_request_check(buf_slice(&a->request));
     if (err == HKV_E_PEER_REFUSED) {
         answer_reset(a, BLOBS_CODE_PERMISSION);
@@ -412,11 +428,6 @@ static const struct transport_stream_events stream_events = {
 
 /* ------------------------------------------------------------------------------------------ connections */
 
-static bool is_stranger(const struct server *server, const struct endpoint_id *id)
-{
-    return peers_standing(&server->store->peers, id) == 0;
-}
-
 static void conn_opened(struct transport_conn *conn)
 {
     (void)conn;
@@ -427,7 +438,8 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     struct serve_conn *c = transport_conn_user(conn);
     struct server *server = c->server;
     bool of_stranger = is_stranger(server, &c->peer->id);
-    if (server->closed_done != NULL || !share_has_room(&server->answers, of_stranger, SERVE_ANSWERS_MAX)) return false;
+    if (server->closed_done != NULL || !share_has_room(&server->answers, of_stranger, 1, SERVE_ANSWERS_MAX))
+        return false;
     if (c->peer->answers >= SERVE_ANSWERS_PER_PEER_MAX) return false;
     struct answer *a = calloc(1, sizeof *a);
     if (a == NULL) return false;
@@ -436,7 +448,7 @@ static bool conn_stream(struct transport_conn *conn, struct transport_stream *st
     a->conn = c;
     a->stream = stream;
     a->of_stranger = of_stranger;
-    share_add(&server->answers, of_stranger);
+    share_add(&server->answers, of_stranger, 1);
     c->answers++;
     c->peer->answers++;
     transport_stream_set(stream, &stream_events, a);
@@ -512,14 +524,9 @@ bool server_accept(struct server *server, struct transport_conn *conn)
 
 void server_peer_known(struct server *server, const struct endpoint_id *peer)
 {
-    bool waits = false;
-    for (struct answer *a = server->waiting; a != NULL; a = a->next) {
-        if (!a->of_stranger || !endpoint_id_equal(&a->conn->peer->id, peer)) continue;
-        waits = true;
-        a->of_stranger = false;
-        server->answers.strangers--;
-    }
-    if (waits) take_turns(server);
+    for (struct answer *a = server->waiting; a != NULL; a = a->next)
+        if (endpoint_id_equal(&a->conn->peer->id, peer)) answer_of_known(a);
+    take_turns(server);
 }
 
 enum hkv_err server_new(struct hkv_store *store, struct server **out)

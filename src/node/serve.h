@@ -6,8 +6,8 @@
  * A slow peer costs no thread, and of memory what the stream holds (TRANSPORT_WRITABLE_BYTES) and a block for each of
  * its turns: an answer keeps its turn until the peer has taken nearly all of it.
  *
- * Endpoint ids cost nothing, so strangers (peers_standing() of 0) together get half of everything; the other half is for
- * peers that are known. */
+ * Endpoint ids cost nothing, so strangers (peers_standing() of 0) together get half of the answers, turns and bytes of
+ * requests; the other half is for peers that are known. */
 #ifndef HKV_NODE_SERVE_H
 #define HKV_NODE_SERVE_H
 
