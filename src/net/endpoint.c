@@ -27,6 +27,7 @@ void net_limits_default(struct net_limits *out)
         .dial_timeout_ms = 10 * 1000,
         .idle_timeout_ms = 30 * 1000,
         .keep_alive_ms = 5 * 1000,
+        .stall_timeout_ms = 5 * 1000,
         .linger_ms = 1000,
         .key_update_packets = 1 << 20,
         .key_update_spacing_ms = 1000,

@@ -34,6 +34,7 @@ struct net_limits {
     uint32_t dial_timeout_ms;       /* to an open connection; also how long an incoming handshake may take */
     uint32_t idle_timeout_ms;       /* silence that ends a connection */
     uint32_t keep_alive_ms;         /* our own PING after this much silence; 0: none */
+    uint32_t stall_timeout_ms;      /* of a peer that is heard and acknowledges nothing of a full window */
     uint32_t linger_ms;             /* how long a closing endpoint still answers late packets, at most */
     uint64_t key_update_packets;    /* packets sent under one key; 0: only as the cipher demands */
     uint32_t key_update_spacing_ms; /* of our updates, after the last one of either side */

@@ -219,8 +219,10 @@ static int on_decrypt(uint8_t *dest, const ngtcp2_crypto_aead *aead, const ngtcp
                       size_t aad_len)
 {
     int rv = ngtcp2_crypto_decrypt_cb(dest, aead, ctx, ciphertext, len, nonce, nonce_len, aad, aad_len);
-    if (rv == 0 && quic_reading && quic_reading->state == QUIC_OPEN && len > aead->max_overhead)
+    if (rv == 0 && quic_reading && quic_reading->state == QUIC_OPEN && len > aead->max_overhead) {
+        quic_reading->heard = true;
         frames_find_stops(slice_of(dest, len - aead->max_overhead), &quic_reading->stops);
+    }
     return rv;
 }
 

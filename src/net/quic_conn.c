@@ -13,6 +13,8 @@
 #define LINGER_MAX_NS    (1000 * NGTCP2_MILLISECONDS)
 #define BLOCKED_RETRY_NS (5 * NGTCP2_MILLISECONDS)
 #define ACTIVE_DCIDS_MAX 8
+#define STALL_PTOS       8 /* least time without an acknowledgement, in probe timeouts, .. */
+#define STALL_LOOKS      3 /* .. and least packets of the peer in it */
 #define CID_LIMIT        5 /* spare ids we take from a peer, for path changes; what iroh asks for as well */
 
 static ngtcp2_conn *quic_conn_ng(ngtcp2_crypto_conn_ref *ref)
@@ -309,6 +311,26 @@ void quic_conn_expire(struct quic_conn *c, uint64_t now)
     net_endpoint_mark(c->ep, c);
 }
 
+/* Whether nothing will ever leave here again. ngtcp2 1.11 can be without a timer while packets are in flight: one that is
+ * given up because a peer that moved may not be sent more is not set again when the new address is proven, and answers
+ * to path challenges set none. If the acknowledgement of those packets was lost and they fill the window, nothing that
+ * would bring another one may be sent, and the peer's PINGs keep the connection from being idle. With a timer each
+ * probe adds to what is in flight; it has had its turn between two looks, also in a process that was stopped. */
+static bool quic_conn_stalled(struct quic_conn *c, uint64_t now)
+{
+    ngtcp2_conn_info info;
+    struct quic_full_window *full = &c->full;
+    if (!c->heard || c->state != QUIC_OPEN) return false;
+    c->heard = false;
+    ngtcp2_conn_get_conn_info(c->ng, &info);
+    if (info.bytes_in_flight < info.cwnd || info.bytes_in_flight != full->in_flight || info.cwnd != full->window)
+        *full = (struct quic_full_window){info.bytes_in_flight, info.cwnd, now, 0};
+    if (info.bytes_in_flight < info.cwnd || ++full->looks < STALL_LOOKS) return false;
+    uint64_t least = c->ep->limits.stall_timeout_ms * NGTCP2_MILLISECONDS;
+    uint64_t probes = STALL_PTOS * ngtcp2_conn_get_pto(c->ng);
+    return now - full->since_ns >= (probes > least ? probes : least);
+}
+
 static bool quic_socket_blocked(const struct quic_conn *c)
 {
     return c->ep->udp_v4.blocked || c->ep->udp_v6.blocked;
@@ -336,6 +358,10 @@ void quic_conn_flush(struct quic_conn *c)
     uint64_t now = net_now();
     if (c->state == QUIC_LINGERING) return;
     if (c->fatal && !c->close_wanted) quic_dial_again(c, now);
+    if (!c->fatal && !c->close_wanted && quic_conn_stalled(c, now)) {
+        c->stalled = true;
+        c->fatal = NGTCP2_ERR_IDLE_CLOSE;
+    }
     if (!c->fatal && !c->close_wanted) quic_streams_callbacks(c);
     if (!c->fatal && !c->close_wanted) c->fatal = quic_streams_open(c);
     if (!c->fatal && !c->close_wanted) c->fatal = quic_conn_send_due(c, now);

@@ -23,6 +23,14 @@ enum quic_state {
 struct quic_ending;
 struct quic_stream;
 
+/* What the congestion window and the bytes in flight were each time that a packet of the peer had been read. */
+struct quic_full_window {
+    uint64_t in_flight;
+    uint64_t window;
+    uint64_t since_ns; /* the first look that found just this */
+    uint32_t looks;
+};
+
 struct quic_conn {
     struct transport_conn base; /* first */
     struct net_endpoint *ep;
@@ -71,6 +79,10 @@ struct quic_conn {
     enum hkv_err verdict;    /* why the handshake was refused by us */
     const char *verdict_why; /* the sentence */
     bool stateless_reset;
+    bool stalled;
+
+    bool heard; /* a packet of the peer was decrypted since the last look at the window */
+    struct quic_full_window full;
 
     uint64_t rtt_us; /* kept from `ng` at the end */
     uint64_t bytes_sent;

@@ -67,8 +67,11 @@ static void quic_ended_by_error(struct quic_conn *c, struct quic_ending *end)
 
 static void quic_ended_by_time(struct quic_conn *c, struct quic_ending *end)
 {
-    end->silent = true;
-    if (c->state == QUIC_OPEN) {
+    end->silent = !c->stalled;
+    if (c->stalled) {
+        end->err = HKV_E_PEER_LOST;
+        snprintf(end->why, sizeof end->why, "the peer is heard but acknowledges nothing of what it was sent");
+    } else if (c->state == QUIC_OPEN) {
         end->err = HKV_E_PEER_LOST;
         snprintf(end->why, sizeof end->why, "nothing was heard of the peer for %u ms", c->ep->limits.idle_timeout_ms);
     } else if (c->first_strike) {
