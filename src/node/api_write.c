@@ -84,14 +84,8 @@ static void callback_run(struct job *job)
     node_call_end(store);
 }
 
-static void write_complete(struct commit_task *task, enum hkv_err err)
+static void write_tell(struct write_call *call, enum hkv_err err)
 {
-    struct write_call *call = (struct write_call *)(void *)task;
-    call->err = err;
-    if (err != HKV_OK)
-        error_save(&call->why);
-    else
-        node_local_change(call->store);
     if (call->record_done != NULL) {
         call->record_done(call->record_arg, err);
         write_release(call);
@@ -104,6 +98,16 @@ static void write_complete(struct commit_task *task, enum hkv_err err)
     }
     node_signal_set(&call->done);
     write_release(call);
+}
+
+static void write_complete(struct commit_task *task, enum hkv_err err)
+{
+    struct write_call *call = (struct write_call *)(void *)task;
+    struct hkv_store *store = call->store; /* stays until the replica thread has ended */
+    call->err = err;
+    if (err != HKV_OK) error_save(&call->why);
+    write_tell(call, err);
+    if (err == HKV_OK) node_local_change(store); /* last: nobody waits for it */
 }
 
 /* ------------------------------------------------------------------------------------------ caller's thread */

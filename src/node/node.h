@@ -134,7 +134,7 @@ static inline struct env *node_env(struct hkv_store *store)
 void node_identity_get(struct hkv_store *store, struct node_identity *out);
 void node_identity_wipe(struct node_identity *identity);
 
-/* A local write was committed: tells the sync driver, once for any number of them. Any thread. */
+/* A local write was committed: tells the sync driver within some milliseconds, once for all until then. Any thread. */
 void node_local_change(struct hkv_store *store);
 
 /* Makes a named peer a seed; our own name is passed over. Start-up or network thread. Errors: HKV_E_LIMIT, HKV_E_NOMEM.

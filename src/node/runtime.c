@@ -164,8 +164,8 @@ static bool queue_push(struct job_queue *q, struct job *job)
     bool was_empty = q->first == NULL;
     *q->last = job;
     q->last = &job->next;
-    (void)pthread_cond_signal(&q->some);
     (void)pthread_mutex_unlock(&q->lock);
+    (void)pthread_cond_signal(&q->some); /* who wakes finds the lock free */
     return was_empty;
 }
 

@@ -19,6 +19,8 @@
 #define LASTING_MAX       4
 #define FIRST_FORM        1   /* of the schema: its pages have no checksums */
 #define FILE_HEADER_BYTES 100 /* of page 1, read alone before anything is known */
+#define LOG_AHEAD_LEAST   ((sqlite3_int64)64 * 1024)
+#define LOG_AHEAD_MOST    ((sqlite3_int64)1024 * 1024)
 
 /* What all connections to a database know about it. */
 struct checked_database {
@@ -46,7 +48,9 @@ struct checked_file {
     sqlite3_file base; /* first */
     struct checked_vfs *vfs;
     struct checked_database *database;
-    const char *path; /* SQLite's */
+    const char *path;          /* SQLite's */
+    sqlite3_int64 log_written; /* of a log: where its last write ended, */
+    sqlite3_int64 log_length;  /* and the file, at least; 0: not known */
 };
 
 #define FILE_BYTES ((sizeof(struct checked_file) + 15) / 16 * 16)
@@ -243,7 +247,34 @@ static int frames_write(sqlite3_file *base, const void *bytes, int len, sqlite3_
         kept = log_keep(d, frame, sum);
         (void)pthread_mutex_unlock(&d->log_lock);
     }
-    return kept ? under(base)->pMethods->xWrite(under(base), bytes, len, offset) : SQLITE_IOERR_NOMEM;
+    if (!kept) return SQLITE_IOERR_NOMEM;
+    file_of(base)->log_written = offset + len;
+    return under(base)->pMethods->xWrite(under(base), bytes, len, offset);
+}
+
+/* Writes zeros behind the log when its writer comes near the end of the file: a sync that makes a file longer costs the
+ * file system a change of its own. To SQLite they are frames of another log. A quarter of the file at a time; what does
+ * not succeed is left to the next sync. */
+static void log_write_ahead(struct checked_file *f)
+{
+    static const uint8_t zeros[LOG_AHEAD_LEAST];
+    sqlite3_file *log = under(&f->base);
+    if (f->log_written == 0 || f->database->is_unsynced || f->database->is_other) return;
+    if (f->log_length < f->log_written) f->log_length = f->log_written;
+    if (f->log_length - f->log_written >= LOG_AHEAD_LEAST / 2) return;
+    /* Asked here only: a file whose state was asked for gets a new time from the next write, and one more thing to sync */
+    if (log->pMethods->xFileSize(log, &f->log_length) != SQLITE_OK) return;
+    sqlite3_int64 end = f->log_length + (f->log_length / 4 < LOG_AHEAD_MOST ? f->log_length / 4 : LOG_AHEAD_MOST);
+    do {
+        if (log->pMethods->xWrite(log, zeros, sizeof zeros, f->log_length) != SQLITE_OK) return;
+        f->log_length += LOG_AHEAD_LEAST;
+    } while (f->log_length < end);
+}
+
+static int frames_sync(sqlite3_file *base, int flags)
+{
+    log_write_ahead(file_of(base));
+    return under(base)->pMethods->xSync(under(base), flags);
 }
 
 struct sums_seen {
@@ -348,6 +379,7 @@ static int file_close(sqlite3_file *base)
 
 static int file_truncate(sqlite3_file *base, sqlite3_int64 length)
 {
+    file_of(base)->log_length = 0;
     return under(base)->pMethods->xTruncate(under(base), length);
 }
 
@@ -420,17 +452,17 @@ static int file_shm_unmap(sqlite3_file *base, int deletes)
 }
 
 /* Version 2: without memory mapping. */
-#define CHECKED_METHODS(read, write)                                                                                   \
+#define CHECKED_METHODS(read, write, sync)                                                                             \
     {                                                                                                                  \
         .iVersion = 2, .xClose = file_close, .xRead = (read), .xWrite = (write), .xTruncate = file_truncate,           \
-        .xSync = file_sync, .xFileSize = file_size, .xLock = file_lock, .xUnlock = file_unlock,                        \
+        .xSync = (sync), .xFileSize = file_size, .xLock = file_lock, .xUnlock = file_unlock,                           \
         .xCheckReservedLock = file_is_reserved, .xFileControl = file_control, .xSectorSize = file_sector,              \
         .xDeviceCharacteristics = file_traits, .xShmMap = file_shm_map, .xShmLock = file_shm_lock,                     \
         .xShmBarrier = file_shm_barrier, .xShmUnmap = file_shm_unmap,                                                  \
     }
 
-static const sqlite3_io_methods main_methods = CHECKED_METHODS(main_read, main_write);
-static const sqlite3_io_methods log_methods = CHECKED_METHODS(frames_read, frames_write);
+static const sqlite3_io_methods main_methods = CHECKED_METHODS(main_read, main_write, file_sync);
+static const sqlite3_io_methods log_methods = CHECKED_METHODS(frames_read, frames_write, frames_sync);
 
 static struct checked_vfs *vfs_of(sqlite3_vfs *base)
 {

@@ -7,7 +7,8 @@
  *                   seed (store/page_sum.h), big-endian.
  *    store.db-wal   SQLite's own frames, unchanged. Their chain of checksums is checked before SQLite recovers the log
  *                   (store/log_check.h); from then on the checksum of each frame is kept in memory, 8 bytes a frame,
- *                   and checked when its page is read.
+ *                   and checked when its page is read. Behind the frames of a log whose commits are synced lie zeros,
+ *                   a quarter of its length, so that few syncs find it longer than the last one.
  *
  * A page that is not what was written fails the read with SQLITE_IOERR_DATA, and a page behind the end of the file is
  * such a page too, where SQLite would go on with zeros. checked_vfs_damage() then says which page of which file.

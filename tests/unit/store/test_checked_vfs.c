@@ -125,6 +125,14 @@ static int64_t frames_in_log(const struct db *db)
     return pages;
 }
 
+/* The file is longer: there are zeros behind the frames. */
+static int note_frames(void *frames, sqlite3 *db, const char *name, int count)
+{
+    (void)db, (void)name;
+    *(uint64_t *)frames = (uint64_t)count;
+    return SQLITE_OK;
+}
+
 /* A database whose tables are in its file and whose rows are in its log. */
 static int setup(void **state)
 {
@@ -140,10 +148,8 @@ static int setup(void **state)
     db_close(&db);
     ok(open_at(w, true, &db));
     for (int i = 0; i < TRANSACTIONS; i++) {
-        struct stat st;
+        (void)sqlite3_wal_hook(db.handle, note_frames, &w->commits[i]);
         add_rows(&db, i);
-        assert_int_equal(stat(w->path[1], &st), 0);
-        w->commits[i] = ((uint64_t)st.st_size - DB_LOG_HEAD_BYTES) / DB_LOG_FRAME_BYTES;
     }
     image_take(w, &w->image);
     db_close(&db);
@@ -337,7 +343,8 @@ static void a_flipped_bit_in_a_frame_is_never_cut_out_of_the_middle(void **state
 static void a_lost_sector_is_never_cut_out_of_the_middle(void **state)
 {
     struct world *w = *state;
-    for (size_t sector = 1; sector < w->image.len[1] / 4096; sector++) {
+    size_t used = DB_LOG_HEAD_BYTES + last_frame(w) * DB_LOG_FRAME_BYTES;
+    for (size_t sector = 1; sector < used / 4096; sector++) {
         uint8_t kept[4096];
         uint8_t *at = w->image.bytes[1] + sector * sizeof kept;
         uint64_t frame = (sector * sizeof kept - DB_LOG_HEAD_BYTES) / DB_LOG_FRAME_BYTES + 1;
@@ -435,6 +442,39 @@ static void a_log_without_syncs_is_cut_at_a_hole(void **state)
     assert_non_null(strstr(warned, "dropped"));
 }
 
+/* How often the log's file becomes longer while so many transactions of a few frames are committed. */
+static unsigned lengthenings(struct world *w, bool synced, unsigned commits)
+{
+    struct db db;
+    uint64_t frames = 0;
+    unsigned count = 0;
+    off_t length = 0;
+    ok(open_at(w, synced, &db));
+    (void)sqlite3_wal_hook(db.handle, note_frames, &frames);
+    for (unsigned i = 0; i < commits; i++) {
+        struct stat st;
+        ok(db_exec(&db, "UPDATE meta SET value = randomblob(300) WHERE name = '0/1'"));
+        assert_int_equal(stat(w->path[1], &st), 0);
+        uint64_t used = DB_LOG_HEAD_BYTES + frames * DB_LOG_FRAME_BYTES;
+        if (synced)
+            assert_in_range(st.st_size, used, used + used / 4 + (128 << 10));
+        else
+            assert_int_equal(st.st_size, used);
+        count += st.st_size > length;
+        length = st.st_size;
+    }
+    db_close(&db);
+    return count;
+}
+
+static void syncs_seldom_find_a_longer_log(void **state)
+{
+    struct world *w = *state;
+    assert_in_range(lengthenings(w, true, 200), 1, 20);
+    assert_int_equal(unlink(w->path[1]), 0);
+    assert_int_equal(lengthenings(w, false, 200), 200);
+}
+
 static void a_frame_that_changes_while_the_store_runs_is_refused_when_read(void **state)
 {
     struct world *w = *state;
@@ -473,6 +513,7 @@ int main(void)
         TEST(a_torn_last_transaction_is_cut_and_said),
         TEST(a_head_that_a_power_cut_tore_is_cut_and_said),
         TEST(a_log_without_syncs_is_cut_at_a_hole),
+        TEST(syncs_seldom_find_a_longer_log),
         TEST(a_frame_that_changes_while_the_store_runs_is_refused_when_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
