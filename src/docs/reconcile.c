@@ -19,6 +19,7 @@ void docs_config_set_encoding(struct docs_config *config, enum docs_encoding enc
     bool is_compact = encoding == DOCS_ENCODING_COMPACT;
     config->encoding = encoding;
     config->split_ways = is_compact ? DOCS_COMPACT_SPLIT_WAYS : DOCS_SPLIT_WAYS;
+    config->few_values = is_compact ? DOCS_COMPACT_FEW_VALUES : 0;
     config->late_values = is_compact;
     config->frame.parts = is_compact ? DOCS_COMPACT_SEND_PARTS_MAX : DOCS_SEND_PARTS_MAX;
 }
@@ -28,11 +29,12 @@ void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *c
     assert(config->split_ways >= 2 && config->split_ways <= DOCS_SPLIT_WAYS_MAX);
     assert(config->split_values >= 1 && config->split_values <= DOCS_SPLIT_VALUES_MAX);
     assert(config->frame.parts >= config->split_ways + 3 && config->frame.values >= 1 && config->frame.bytes >= 1);
-    assert(config->received_max >= config->split_values);
+    assert(config->received_max >= config->split_values && config->received_max >= config->few_values);
     *rec = (struct docs_reconcile){.config = *config, .origin = {.peer = *peer}};
     docs_reply_init(&rec->reply, &config->frame, config->seed);
     rec->reply.encoding = config->encoding;
     docs_set_init(&rec->received, config->seed);
+    docs_set_init(&rec->given, config->seed);
 }
 
 void docs_reconcile_set_encoding(struct docs_reconcile *rec, enum docs_encoding encoding)
@@ -46,6 +48,7 @@ void docs_reconcile_fini(struct docs_reconcile *rec)
 {
     docs_reply_fini(&rec->reply);
     docs_set_fini(&rec->received);
+    docs_set_fini(&rec->given);
     free(rec->heads.items);
     free(rec->asked);
     buf_fini(&rec->asked_bytes);
@@ -229,11 +232,12 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
 {
     struct walking *w = arg;
     struct docs_reconcile *rec = w->rec;
+    struct docs_set *had = rec->walk.skip_received ? &rec->received : rec->has_few ? &rec->given : NULL;
+    struct fingerprint fp;
     bool is_wanted = true;
-    if (rec->walk.skip_received) {
-        struct fingerprint fp;
+    if (had != NULL) {
         entry_fingerprint(e, &fp);
-        is_wanted = !docs_set_has(&rec->received, &fp);
+        is_wanted = !docs_set_has(had, &fp);
     }
     if (is_wanted && !docs_reply_has_room(&rec->reply, 1, 1)) {
         w->is_full = true;
@@ -241,6 +245,10 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
         return false;
     }
     if (is_wanted) w->err = docs_reply_value(&rec->reply, e, has_content);
+    if (is_wanted && had == &rec->given && w->err == HKV_OK) {
+        w->err = docs_set_add(had, &fp, &is_wanted);
+        rec->has_few = rec->given.count < DOCS_GIVEN_MAX;
+    }
     buf_clear(&rec->walk.last_id);
     if (w->err == HKV_OK) w->err = entry_id_append(e, &rec->walk.last_id);
     spend(rec, DOCS_UNITS_SCAN);
@@ -407,7 +415,9 @@ static enum hkv_err answer_fingerprint(struct docs_reconcile *rec, struct docs_r
     }
     const struct docs_config *config = &rec->config;
     bool has_nothing = memcmp(asked->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0;
-    bool is_push = ours.count <= config->split_values || has_nothing;
+    uint32_t undivided =
+        rec->has_few && config->few_values > config->split_values ? config->few_values : config->split_values;
+    bool is_push = ours.count <= undivided || has_nothing;
     uint32_t parts = is_push ? 1 : config->split_ways, values = is_push ? ours.count > 0 : 0;
     if (rec->reply.rests[DOCS_REST_FINGERPRINTS].is_set || !docs_reply_has_room(&rec->reply, parts, values))
         return docs_reply_put_off(&rec->reply, DOCS_REST_FINGERPRINTS, range);
@@ -566,8 +576,19 @@ static enum hkv_err open_session(struct docs_reconcile *rec, struct docs_replica
 
 /* --- The step --- */
 
+static enum hkv_err begin_session(struct docs_reconcile *rec, struct docs_replica *replica)
+{
+    struct docs_summary all;
+    if (rec->has_begun) return HKV_OK;
+    TRY(replica->ops->summarize(replica, (struct docs_piece){0}, &all));
+    rec->has_few = all.count <= rec->config.few_values;
+    rec->has_begun = true;
+    return HKV_OK;
+}
+
 static enum hkv_err step(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_batch *batch, bool *done)
 {
+    TRY(begin_session(rec, replica));
     if (batch->is_opening) {
         *done = true;
         return open_session(rec, replica, batch);

@@ -5,6 +5,7 @@
  *   item, have_local = 0             … then send what we have there and it did not send       4.9 (D')
  *   fingerprint, equal to ours       nothing
  *   fingerprint, other; few of ours  send those, ask for the peer's                           4.6
+ *   … and few are all that we have   the same, each of ours once in the session
  *   fingerprint, other; many         split into sub-ranges of equal count                     4.6, 8.5
  *   what the frame has no room for   our fingerprint of it, so that it comes up again         4.9
  *
@@ -24,11 +25,13 @@ struct docs_config {
     enum docs_encoding encoding;
     uint32_t split_ways;   /* ≥ 2, ≤ DOCS_SPLIT_WAYS_MAX */
     uint32_t split_values; /* ≥ 1, ≤ DOCS_SPLIT_VALUES_MAX */
+    uint32_t few_values;   /* of all ours; then no range is divided (limits.h) */
     bool late_values;      /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
     bool exact_bounds;     /* split at existing ids, as upstream does; else at shortest separators */
     struct docs_frame_limits frame;
-    size_t received_max; /* ≥ any peer's split_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
-    uint64_t seed;       /* random */
+    size_t
+        received_max; /* ≥ any peer's split_values and few_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
+    uint64_t seed; /* random */
 };
 
 #define DOCS_SPLIT_WAYS_MAX   32
@@ -37,7 +40,7 @@ struct docs_config {
 /* What we use with every peer of iroh's encoding: limits.h. */
 struct docs_config docs_config_default(uint64_t seed);
 
-/* Sets the encoding, and what costs least with it: ways to split, late values, parts of a frame. */
+/* Sets the encoding, and what costs least with it: ways to split, few and late values, parts of a frame. */
 void docs_config_set_encoding(struct docs_config *config, enum docs_encoding encoding);
 
 struct docs_head {
@@ -111,6 +114,9 @@ struct docs_reconcile {
     uint32_t units; /* of this step, what is left */
 
     /* The whole session. */
+    bool has_begun;
+    bool has_few;          /* we had at most `few_values` when it began */
+    struct docs_set given; /* with has_few: ours that were sent in answer to fingerprints */
     bool had_frame;
     uint64_t received_count, inserted_count, sent_count, bad_count, future_count, over_limit_count;
     uint64_t vain_count; /* received and not stored, up to the last frame */

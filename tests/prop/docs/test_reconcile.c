@@ -52,12 +52,13 @@ static struct docs_config random_config(struct random *r, bool tight, void **sta
     if (config.encoding == DOCS_ENCODING_COMPACT) config.late_values = random_below(r, 2) == 0;
     config.split_ways = 2 + (uint32_t)random_below(r, 15);
     config.split_values = 1 + (uint32_t)random_below(r, 4);
+    config.few_values = (uint32_t)random_below(r, 20);
     config.exact_bounds = random_below(r, 2) == 0;
     if (tight) {
         config.frame.parts = config.split_ways + 3 + (uint32_t)random_below(r, 8);
         config.frame.values = 1 + (uint32_t)random_below(r, 20);
         config.frame.bytes = 1 + random_below(r, 4000);
-        config.received_max = 4 + random_below(r, 10);
+        config.received_max = 20 + random_below(r, 10);
     }
     return config;
 }

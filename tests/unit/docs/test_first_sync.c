@@ -77,6 +77,49 @@ static void chunks_have_at_most_a_thousand_values(void **state)
     }
 }
 
+/* What a node writes of itself before it knows anybody. */
+static void put_records(struct array_replica *a, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "record %zu", i);
+        struct entry e = world_entry((uint8_t)(3 + 50 * i), slice_of_text(key), 5, 3);
+        assert_int_equal(array_replica_put(a, &e), DOCS_INSERTED);
+    }
+}
+
+static void a_node_with_its_own_records_is_filled_like_an_empty_one(void **state)
+{
+    (void)state;
+    struct docs_config config = docs_config_default(1);
+    docs_config_set_encoding(&config, DOCS_ENCODING_COMPACT);
+    for (int dialler_is_full = 0; dialler_is_full < 2; dialler_is_full++) {
+        struct array_replica full, new;
+        struct world_peer dialler, acceptor;
+        struct world_trace sent, answered;
+        fill(&full, MANY, 10);
+        array_replica_init(&new);
+        put_records(&new, 3);
+        world_peer_init(&dialler, DOCS_DIALLER, dialler_is_full ? &full : &new, &config);
+        world_peer_init(&acceptor, DOCS_ACCEPTOR, dialler_is_full ? &new : &full, &config);
+        world_run(&dialler, &acceptor, &(struct world_options){0});
+        world_trace_read_peer(&dialler, &sent);
+        world_trace_read_peer(&acceptor, &answered);
+        assert_true(array_replica_equal(&full, &new));
+        assert_int_equal(full.count, MANY + 3);
+        assert_in_range(sent.values + answered.values, MANY + 3, MANY + 3 + 3); /* the three may come back once */
+        assert_int_equal(sent.repeated + answered.repeated, 0);
+        assert_string_equal(sent.text, dialler_is_full ? "[F] [I1000+ F] [I1000+ F] [I1000+ F] [I503+]"
+                                                       : "[F] [I0- I0- I3- I0-] [I0-] [I0-] [I0-]");
+        assert_string_equal(answered.text, dialler_is_full ? "[I3-] [I0-] [I0-] [I0-]"
+                                                           : "[F F F F] [I875+ I125+ F] [I1000+ F] [I1000+ F] [I503+]");
+        world_peer_fini(&dialler);
+        world_peer_fini(&acceptor);
+        array_replica_fini(&full);
+        array_replica_fini(&new);
+    }
+}
+
 static void long_keys_make_shorter_chunks(void **state)
 {
     (void)state;
@@ -218,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         BOTH(chunks_have_at_most_a_thousand_values),
+        cmocka_unit_test(a_node_with_its_own_records_is_filled_like_an_empty_one),
         cmocka_unit_test(long_keys_make_shorter_chunks),
         BOTH(a_part_too_large_to_remember_is_answered_by_a_fingerprint),
         BOTH(the_next_chunk_is_asked_for_before_this_one_is_checked),
