@@ -581,7 +581,9 @@ static enum hkv_err begin_session(struct docs_reconcile *rec, struct docs_replic
     struct docs_summary all;
     if (rec->has_begun) return HKV_OK;
     TRY(replica->ops->summarize(replica, (struct docs_piece){0}, &all));
-    rec->has_few = all.count <= rec->config.few_values;
+    const struct docs_config *config = &rec->config;
+    bool is_roomy = config->frame.values / 4 >= config->few_values && config->frame.parts / 4 >= config->few_values;
+    rec->has_few = is_roomy && all.count <= config->few_values;
     rec->has_begun = true;
     return HKV_OK;
 }

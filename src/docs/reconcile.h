@@ -25,9 +25,10 @@ struct docs_config {
     enum docs_encoding encoding;
     uint32_t split_ways;   /* ≥ 2, ≤ DOCS_SPLIT_WAYS_MAX */
     uint32_t split_values; /* ≥ 1, ≤ DOCS_SPLIT_VALUES_MAX */
-    uint32_t few_values;   /* of all ours; then no range is divided (limits.h) */
-    bool late_values;      /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
-    bool exact_bounds;     /* split at existing ids, as upstream does; else at shortest separators */
+    uint32_t
+        few_values;   /* of all ours; then no range is divided (limits.h), where frames have room for four times that */
+    bool late_values; /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
+    bool exact_bounds; /* split at existing ids, as upstream does; else at shortest separators */
     struct docs_frame_limits frame;
     size_t
         received_max; /* ≥ any peer's split_values and few_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
