@@ -63,7 +63,10 @@ void sim_check_read(struct sim_node *node, const char *key)
     struct sim_cluster *c = node->cluster;
     struct hkv_value value = {0};
     enum hkv_err err = hkv_get(node->store, key, strlen(key), &value);
-    if (err == HKV_E_CORRUPT && node->damaged && strstr(hkv_last_error(), "blobs/") != NULL) {
+    /* Found by this read, or by a check before it. */
+    const char *why = hkv_last_error();
+    bool is_value = strstr(why, "blobs/") != NULL || strstr(why, "value was damaged on this node's disk") != NULL;
+    if (err == HKV_E_CORRUPT && node->damaged && is_value) {
         sim_mark(c, SIM_MARK_DAMAGED_VALUE_REFUSED);
         return;
     }
