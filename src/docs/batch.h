@@ -59,7 +59,7 @@ struct docs_answer {
     struct buf parts; /* encoded message parts */
     uint32_t part_count;
     struct buf pull_x,
-        pull_y; /* set when the reply asks for all of exactly one range, of which we hold nothing that we have not sent */
+        pull_y;               /* the one range of which the reply asks for all, while nothing unsent of ours is there */
     bool is_equal;            /* the frame was the peer's fingerprint of everything, and ours is the same */
     uint64_t checked;         /* signatures were verified */
     uint64_t inserted;        /* stored */

@@ -58,10 +58,10 @@
 #define DOCS_COMPACT_SEND_PARTS_MAX (1024 - DOCS_HEALERS_MAX)
 #define DOCS_COMPACT_SPLIT_WAYS     4
 
-/* A store of at most so many entries, as a new node's with nothing but its own records, sends what it has of a range
- * that differs and asks for all of the peer's, instead of dividing it: dividing costs a frame more of fingerprints for
- * each frame of values, and no chunk could be asked for before the last one is stored. */
+/* A store of at most so many entries when the session begins, as a new node's with nothing but its own records, sends
+ * them and asks for all of the peer's where a range of them differs, instead of dividing it: dividing costs a hundred
+ * fingerprints beside each frame of values, and no chunk could be asked for before the last one is stored. Ranges with
+ * entries that came in this session are divided: to ask for all there would bring those again. */
 #define DOCS_COMPACT_FEW_VALUES 16
-#define DOCS_GIVEN_MAX          1024 /* of those sent are remembered; with more, ranges are divided again */
 
 #endif

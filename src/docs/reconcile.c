@@ -34,7 +34,8 @@ void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *c
     docs_reply_init(&rec->reply, &config->frame, config->seed);
     rec->reply.encoding = config->encoding;
     docs_set_init(&rec->received, config->seed);
-    docs_set_init(&rec->given, config->seed);
+    docs_set_init(&rec->own, config->seed);
+    docs_set_init(&rec->own_given, config->seed);
 }
 
 void docs_reconcile_set_encoding(struct docs_reconcile *rec, enum docs_encoding encoding)
@@ -48,7 +49,8 @@ void docs_reconcile_fini(struct docs_reconcile *rec)
 {
     docs_reply_fini(&rec->reply);
     docs_set_fini(&rec->received);
-    docs_set_fini(&rec->given);
+    docs_set_fini(&rec->own);
+    docs_set_fini(&rec->own_given);
     free(rec->heads.items);
     free(rec->asked);
     buf_fini(&rec->asked_bytes);
@@ -232,12 +234,12 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
 {
     struct walking *w = arg;
     struct docs_reconcile *rec = w->rec;
-    struct docs_set *had = rec->walk.skip_received ? &rec->received : rec->has_few ? &rec->given : NULL;
     struct fingerprint fp;
-    bool is_wanted = true;
-    if (had != NULL) {
+    bool is_wanted = true, is_own = false;
+    if (rec->walk.skip_received || rec->own.count > 0) {
         entry_fingerprint(e, &fp);
-        is_wanted = !docs_set_has(had, &fp);
+        is_own = docs_set_has(&rec->own, &fp);
+        is_wanted = !docs_set_has(rec->walk.skip_received ? &rec->received : &rec->own_given, &fp);
     }
     if (is_wanted && !docs_reply_has_room(&rec->reply, 1, 1)) {
         w->is_full = true;
@@ -245,10 +247,7 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
         return false;
     }
     if (is_wanted) w->err = docs_reply_value(&rec->reply, e, has_content);
-    if (is_wanted && had == &rec->given && w->err == HKV_OK) {
-        w->err = docs_set_add(had, &fp, &is_wanted);
-        rec->has_few = rec->given.count < DOCS_GIVEN_MAX;
-    }
+    if (is_wanted && is_own && w->err == HKV_OK) w->err = docs_set_add(&rec->own_given, &fp, &is_own);
     buf_clear(&rec->walk.last_id);
     if (w->err == HKV_OK) w->err = entry_id_append(e, &rec->walk.last_id);
     spend(rec, DOCS_UNITS_SCAN);
@@ -399,6 +398,40 @@ static enum hkv_err take_parts(struct docs_reconcile *rec, struct docs_replica *
 
 /* --- Fingerprints --- */
 
+struct own_scan {
+    struct docs_reconcile *rec;
+    bool is_taking; /* puts what is seen into `own`, else looks for it there */
+    bool has_other;
+    enum hkv_err err;
+};
+
+static bool own_entry(void *arg, const struct entry *e, bool has_content)
+{
+    struct own_scan *scan = arg;
+    struct fingerprint fp;
+    bool added;
+    (void)has_content;
+    entry_fingerprint(e, &fp);
+    if (scan->is_taking)
+        scan->err = docs_set_add(&scan->rec->own, &fp, &added);
+    else
+        scan->has_other = !docs_set_has(&scan->rec->own, &fp);
+    return scan->err == HKV_OK && !scan->has_other;
+}
+
+/* Whether all that we hold in a range was ours when the session began; for ranges of no more than that. */
+static enum hkv_err holds_only_own(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_range range,
+                                   bool *only)
+{
+    struct docs_pieces pieces;
+    struct own_scan scan = {.rec = rec};
+    docs_range_pieces(range, replica->ops->namespace(replica), &pieces);
+    for (size_t i = 0; i < pieces.count && !scan.has_other; i++)
+        TRY(replica->ops->scan(replica, pieces.items[i], own_entry, &scan));
+    *only = !scan.has_other;
+    return HKV_OK;
+}
+
 static enum hkv_err answer_fingerprint(struct docs_reconcile *rec, struct docs_replica *replica,
                                        struct docs_batch *batch, const struct docs_asked *asked)
 {
@@ -415,9 +448,8 @@ static enum hkv_err answer_fingerprint(struct docs_reconcile *rec, struct docs_r
     }
     const struct docs_config *config = &rec->config;
     bool has_nothing = memcmp(asked->fingerprint.bytes, hash_empty.bytes, ID_BYTES) == 0;
-    uint32_t undivided =
-        rec->has_few && config->few_values > config->split_values ? config->few_values : config->split_values;
-    bool is_push = ours.count <= undivided || has_nothing;
+    bool is_push = ours.count <= config->split_values || has_nothing;
+    if (!is_push && ours.count <= rec->own.count) TRY(holds_only_own(rec, replica, range, &is_push));
     uint32_t parts = is_push ? 1 : config->split_ways, values = is_push ? ours.count > 0 : 0;
     if (rec->reply.rests[DOCS_REST_FINGERPRINTS].is_set || !docs_reply_has_room(&rec->reply, parts, values))
         return docs_reply_put_off(&rec->reply, DOCS_REST_FINGERPRINTS, range);
@@ -576,16 +608,16 @@ static enum hkv_err open_session(struct docs_reconcile *rec, struct docs_replica
 
 /* --- The step --- */
 
+/* Keeps in mind what we have, if that is few. */
 static enum hkv_err begin_session(struct docs_reconcile *rec, struct docs_replica *replica)
 {
     struct docs_summary all;
-    if (rec->has_begun) return HKV_OK;
+    struct own_scan scan = {.rec = rec, .is_taking = true};
+    if (rec->has_begun || rec->config.few_values == 0) return HKV_OK;
     TRY(replica->ops->summarize(replica, (struct docs_piece){0}, &all));
-    const struct docs_config *config = &rec->config;
-    bool is_roomy = config->frame.values / 4 >= config->few_values && config->frame.parts / 4 >= config->few_values;
-    rec->has_few = is_roomy && all.count <= config->few_values;
+    if (all.count <= rec->config.few_values) TRY(replica->ops->scan(replica, (struct docs_piece){0}, own_entry, &scan));
     rec->has_begun = true;
-    return HKV_OK;
+    return scan.err;
 }
 
 static enum hkv_err step(struct docs_reconcile *rec, struct docs_replica *replica, struct docs_batch *batch, bool *done)

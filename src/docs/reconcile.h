@@ -5,7 +5,7 @@
  *   item, have_local = 0             … then send what we have there and it did not send       4.9 (D')
  *   fingerprint, equal to ours       nothing
  *   fingerprint, other; few of ours  send those, ask for the peer's                           4.6
- *   … and few are all that we have   the same, each of ours once in the session
+ *   … all of few that we began with  the same, each of ours once in the session
  *   fingerprint, other; many         split into sub-ranges of equal count                     4.6, 8.5
  *   what the frame has no room for   our fingerprint of it, so that it comes up again         4.9
  *
@@ -25,14 +25,12 @@ struct docs_config {
     enum docs_encoding encoding;
     uint32_t split_ways;   /* ≥ 2, ≤ DOCS_SPLIT_WAYS_MAX */
     uint32_t split_values; /* ≥ 1, ≤ DOCS_SPLIT_VALUES_MAX */
-    uint32_t
-        few_values;   /* of all ours; then no range is divided (limits.h), where frames have room for four times that */
-    bool late_values; /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
-    bool exact_bounds; /* split at existing ids, as upstream does; else at shortest separators */
+    uint32_t few_values;   /* a store of no more does not divide ranges of its own entries (limits.h); 0: all do */
+    bool late_values;      /* sub-ranges go as fingerprints even when they hold as few as `split_values` */
+    bool exact_bounds;     /* split at existing ids, as upstream does; else at shortest separators */
     struct docs_frame_limits frame;
-    size_t
-        received_max; /* ≥ any peer's split_values and few_values, or the two never come to an end; DOCS_RECEIVED_SET_MAX */
-    uint64_t seed; /* random */
+    size_t received_max; /* ≥ any peer's split_values and few_values, or the two never come to an end */
+    uint64_t seed;       /* random */
 };
 
 #define DOCS_SPLIT_WAYS_MAX   32
@@ -116,8 +114,8 @@ struct docs_reconcile {
 
     /* The whole session. */
     bool has_begun;
-    bool has_few;          /* we had at most `few_values` when it began */
-    struct docs_set given; /* with has_few: ours that were sent in answer to fingerprints */
+    struct docs_set own;       /* all that we had when it began, if that was at most `few_values` … */
+    struct docs_set own_given; /* … and those of them that were sent */
     bool had_frame;
     uint64_t received_count, inserted_count, sent_count, bad_count, future_count, over_limit_count;
     uint64_t vain_count; /* received and not stored, up to the last frame */
