@@ -126,16 +126,21 @@ static int rewrite_piece(sqlite3_file *log, void *room, int len, sqlite3_int64 o
     return code == SQLITE_OK ? log->pMethods->xWrite(log, room, len, offset) : code;
 }
 
-/* In the pieces in which SQLite itself reads and writes: a VFS may look at them (walformat.html). */
-static int rewrite_log(sqlite3_file *log, void *room)
+/* In the pieces in which SQLite itself reads and writes: a VFS may look at them. Up to the first frame with other salts
+ * than the head's, where the log ends (walformat.html): what follows is of an earlier log, or not written yet. */
+static int rewrite_log(sqlite3_file *log, uint8_t room[DB_PAGE_BYTES])
 {
+    uint8_t salts[DB_LOG_SALTS_BYTES];
     sqlite3_int64 length = 0;
     int code = log->pMethods->xFileSize(log, &length);
     if (code != SQLITE_OK || length < DB_LOG_HEAD_BYTES) return code;
     code = rewrite_piece(log, room, DB_LOG_HEAD_BYTES, 0);
+    memcpy(salts, room + DB_LOG_HEAD_SALTS, sizeof salts);
     for (sqlite3_int64 at = DB_LOG_HEAD_BYTES; code == SQLITE_OK && at + DB_LOG_FRAME_BYTES <= length;
          at += DB_LOG_FRAME_BYTES) {
-        code = rewrite_piece(log, room, DB_LOG_FRAME_HEAD_BYTES, at);
+        code = log->pMethods->xRead(log, room, DB_LOG_FRAME_HEAD_BYTES, at);
+        if (code == SQLITE_OK && memcmp(room + DB_LOG_FRAME_SALTS, salts, sizeof salts) != 0) break;
+        if (code == SQLITE_OK) code = log->pMethods->xWrite(log, room, DB_LOG_FRAME_HEAD_BYTES, at);
         if (code == SQLITE_OK) code = rewrite_piece(log, room, DB_PAGE_BYTES, at + DB_LOG_FRAME_HEAD_BYTES);
     }
     return code == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_FULL) : code;

@@ -31,6 +31,9 @@
 #define DB_LOG_HEAD_BYTES       32
 #define DB_LOG_FRAME_HEAD_BYTES 24
 #define DB_LOG_FRAME_BYTES      (DB_LOG_FRAME_HEAD_BYTES + DB_PAGE_BYTES)
+#define DB_LOG_HEAD_SALTS       16 /* their offset; a frame with other ones is not of this log */
+#define DB_LOG_FRAME_SALTS      8
+#define DB_LOG_SALTS_BYTES      8
 
 /* What to do about a damaged store; the end of a sentence. */
 #define DB_REMEDY                                                                                                      \
@@ -66,7 +69,7 @@ void db_close(struct db *db);
 /* Changes the page cache of an open connection. */
 HKV_CHECK enum hkv_err db_cache_resize(struct db *db, uint64_t cache_bytes);
 
-/* Writes every byte of the write-ahead log once more and syncs it. Needed after a sync of the log has failed: the
+/* Writes the write-ahead log once more, as far as it goes, and syncs it. Needed after a sync of the log has failed: the
  * system may have marked what it could not write as written, and a checkpoint would then change the database while the
  * log that could mend it after a power cut has holes. Only the writer, outside a transaction; readers may go on. */
 HKV_CHECK enum hkv_err db_log_rewrite(struct db *db);

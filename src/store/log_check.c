@@ -9,7 +9,7 @@
 #define HEAD_SUM_BYTES 24 /* of the head, before its checksum */
 
 /* Offsets in a frame's head. */
-enum { FRAME_PAGE = 0, FRAME_COMMIT = 4, FRAME_SALTS = 8, FRAME_SUM = 16 };
+enum { FRAME_PAGE = 0, FRAME_COMMIT = 4, FRAME_SALTS = DB_LOG_FRAME_SALTS, FRAME_SUM = 16 };
 
 struct chain {
     uint32_t a, b;
@@ -28,7 +28,7 @@ struct check {
     struct log_report *report;
     uint64_t frames; /* whole ones in the file */
     bool big_endian;
-    uint8_t salts[8];
+    uint8_t salts[DB_LOG_SALTS_BYTES];
     struct chain good;  /* behind the last valid frame */
     struct frame frame; /* the one at hand */
 };
@@ -255,7 +255,7 @@ static bool head_is_right(struct check *c, const uint8_t head[DB_LOG_HEAD_BYTES]
     uint32_t magic = be32_load(head);
     c->big_endian = (magic & 1) != 0;
     c->good = chain_add((struct chain){0, 0}, head, HEAD_SUM_BYTES, c->big_endian);
-    memcpy(c->salts, head + 16, sizeof c->salts);
+    memcpy(c->salts, head + DB_LOG_HEAD_SALTS, sizeof c->salts);
     return (magic & ~1u) == LOG_MAGIC && be32_load(head + 4) == LOG_VERSION &&
            chain_equal(c->good, chain_stored(head + HEAD_SUM_BYTES));
 }

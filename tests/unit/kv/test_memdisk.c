@@ -418,7 +418,6 @@ static void a_lost_sync_leaves_a_store_that_opens_without_syncs_of_commits(void 
     run_script_with_a_lost_sync(*state, false, 50);
 }
 
-/* The power goes in the middle of whatever is under way, and the store dies with it. */
 /* The log of a run that ended with a disk that failed to sync it: what is read of it need not be on the disk. */
 static void a_sync_lost_in_the_run_before_takes_nothing_that_is_acknowledged_later(void **state)
 {
@@ -444,6 +443,7 @@ static void a_sync_lost_in_the_run_before_takes_nothing_that_is_acknowledged_lat
     }
 }
 
+/* The power goes in the middle of whatever is under way, and the store dies with it. */
 static void the_power_goes_and_the_store_comes_back(void **state)
 {
     struct world *w = *state;

@@ -475,6 +475,28 @@ static void syncs_seldom_find_a_longer_log(void **state)
     assert_int_equal(lengthenings(w, false, 200), 200);
 }
 
+/* A disk on which syncs fail has its log written again and again. */
+static void a_log_that_is_written_again_gets_no_longer(void **state)
+{
+    struct world *w = *state;
+    struct db db;
+    image_put(w, &w->image);
+    ok(open_at(w, true, &db));
+    for (int uses = 0; uses < 2; uses++) { /* the second time frames of an earlier log lie behind the last one */
+        struct image before, after;
+        add_rows(&db, TRANSACTIONS + uses);
+        image_take(w, &before);
+        for (int i = 0; i < 3; i++) ok(db_log_rewrite(&db));
+        image_take(w, &after);
+        assert_int_equal(after.len[1], before.len[1]);
+        assert_memory_equal(after.bytes[1], before.bytes[1], before.len[1]);
+        image_fini(&before);
+        image_fini(&after);
+        assert_true(frames_in_log(&db) > 0);
+    }
+    db_close(&db);
+}
+
 static void a_frame_that_changes_while_the_store_runs_is_refused_when_read(void **state)
 {
     struct world *w = *state;
@@ -514,6 +536,7 @@ int main(void)
         TEST(a_head_that_a_power_cut_tore_is_cut_and_said),
         TEST(a_log_without_syncs_is_cut_at_a_hole),
         TEST(syncs_seldom_find_a_longer_log),
+        TEST(a_log_that_is_written_again_gets_no_longer),
         TEST(a_frame_that_changes_while_the_store_runs_is_refused_when_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
