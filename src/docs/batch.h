@@ -58,15 +58,14 @@ struct docs_answer {
     bool is_offence;  /* with err: the peer sent too much that is wrong; what was stored before that stays */
     struct buf parts; /* encoded message parts */
     uint32_t part_count;
-    struct buf pull_x,
-        pull_y;               /* the one range of which the reply asks for all, while nothing unsent of ours is there */
-    bool is_equal;            /* the frame was the peer's fingerprint of everything, and ours is the same */
-    uint64_t checked;         /* signatures were verified */
-    uint64_t inserted;        /* stored */
-    uint64_t refused;         /* bad, malformed, future, over a limit: a node should hold them, and we don't */
-    uint64_t future;          /* of these, the ones from the future */
-    uint64_t newest_stamp_us; /* of the values with good signatures */
-    uint64_t sent;            /* values in `parts` */
+    struct buf pull_x, pull_y; /* the one range of which the reply asks for all, with nothing unsent of ours in it */
+    bool is_equal;             /* the frame was the peer's fingerprint of everything, and ours is the same */
+    uint64_t checked;          /* signatures were verified */
+    uint64_t inserted;         /* stored */
+    uint64_t refused;          /* bad, malformed, future, over a limit: a node should hold them, and we don't */
+    uint64_t future;           /* of these, the ones from the future */
+    uint64_t newest_stamp_us;  /* of the values with good signatures */
+    uint64_t sent;             /* values in `parts` */
 };
 
 /* Where a batch is, as the session sees it. */

@@ -64,4 +64,8 @@
  * entries that came in this session are divided: to ask for all there would bring those again. */
 #define DOCS_COMPACT_FEW_VALUES 16
 
+/* Values sent, of which a session remembers that the peer has them. What a full frame puts off is put off as one range,
+ * which may cover ranges that were answered; where it is divided, a part that holds such a value goes as a fingerprint. */
+#define DOCS_GIVEN_MAX 4096
+
 #endif

@@ -35,7 +35,6 @@ void docs_reconcile_init(struct docs_reconcile *rec, const struct docs_config *c
     rec->reply.encoding = config->encoding;
     docs_set_init(&rec->received, config->seed);
     docs_set_init(&rec->own, config->seed);
-    docs_set_init(&rec->own_given, config->seed);
 }
 
 void docs_reconcile_set_encoding(struct docs_reconcile *rec, enum docs_encoding encoding)
@@ -50,7 +49,6 @@ void docs_reconcile_fini(struct docs_reconcile *rec)
     docs_reply_fini(&rec->reply);
     docs_set_fini(&rec->received);
     docs_set_fini(&rec->own);
-    docs_set_fini(&rec->own_given);
     free(rec->heads.items);
     free(rec->asked);
     buf_fini(&rec->asked_bytes);
@@ -235,11 +233,11 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
     struct walking *w = arg;
     struct docs_reconcile *rec = w->rec;
     struct fingerprint fp;
-    bool is_wanted = true, is_own = false;
+    bool is_wanted = true;
     if (rec->walk.skip_received || rec->own.count > 0) {
         entry_fingerprint(e, &fp);
-        is_own = docs_set_has(&rec->own, &fp);
-        is_wanted = !docs_set_has(rec->walk.skip_received ? &rec->received : &rec->own_given, &fp);
+        is_wanted = rec->walk.skip_received ? !docs_set_has(&rec->received, &fp)
+                                            : !docs_set_has(&rec->own, &fp) || !docs_set_has(&rec->reply.given, &fp);
     }
     if (is_wanted && !docs_reply_has_room(&rec->reply, 1, 1)) {
         w->is_full = true;
@@ -247,7 +245,6 @@ static bool walk_entry(void *arg, const struct entry *e, bool has_content)
         return false;
     }
     if (is_wanted) w->err = docs_reply_value(&rec->reply, e, has_content);
-    if (is_wanted && is_own && w->err == HKV_OK) w->err = docs_set_add(&rec->own_given, &fp, &is_own);
     buf_clear(&rec->walk.last_id);
     if (w->err == HKV_OK) w->err = entry_id_append(e, &rec->walk.last_id);
     spend(rec, DOCS_UNITS_SCAN);

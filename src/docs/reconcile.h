@@ -114,8 +114,7 @@ struct docs_reconcile {
 
     /* The whole session. */
     bool has_begun;
-    struct docs_set own;       /* all that we had when it began, if that was at most `few_values` … */
-    struct docs_set own_given; /* … and those of them that were sent */
+    struct docs_set own; /* all that we had when it began, if that was at most `few_values` */
     bool had_frame;
     uint64_t received_count, inserted_count, sent_count, bad_count, future_count, over_limit_count;
     uint64_t vain_count; /* received and not stored, up to the last frame */

@@ -12,6 +12,7 @@ void docs_reply_init(struct docs_reply *reply, const struct docs_frame_limits *l
 {
     *reply = (struct docs_reply){.limits = *limits};
     docs_set_init(&reply->sent, seed);
+    docs_set_init(&reply->given, seed);
 }
 
 void docs_reply_fini(struct docs_reply *reply)
@@ -24,6 +25,7 @@ void docs_reply_fini(struct docs_reply *reply)
     docs_front_fini(&reply->front);
     docs_front_fini(&reply->item_front);
     docs_set_fini(&reply->sent);
+    docs_set_fini(&reply->given);
     for (size_t i = 0; i < 2; i++) {
         buf_fini(&reply->rests[i].x);
         buf_fini(&reply->rests[i].y);
@@ -94,6 +96,7 @@ enum hkv_err docs_reply_value(struct docs_reply *reply, const struct entry *e, b
     bool is_complete = has_content && !record_is_empty(&e->record); /* an older peer would fetch the empty blob */
     entry_fingerprint(e, &fp);
     TRY(docs_set_add(&reply->sent, &fp, &added));
+    if (reply->given.count < DOCS_GIVEN_MAX) TRY(docs_set_add(&reply->given, &fp, &added));
     TRY(reply->encoding == DOCS_ENCODING_COMPACT ? write_compact_entry(reply, e)
                                                  : entry_encode(e, &reply->item_values));
     TRY(buf_append_byte(&reply->item_values, is_complete ? STATUS_COMPLETE : STATUS_MISSING));

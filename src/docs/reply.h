@@ -37,6 +37,7 @@ struct docs_reply {
     uint32_t part_count;
     uint64_t value_count;
     struct docs_set sent;      /* fingerprints of the values in it */
+    struct docs_set given;     /* … and of the session's first DOCS_GIVEN_MAX: docs_reply_clear() keeps it */
     struct docs_rest rests[2]; /* put off while answering items, while answering fingerprints */
 
     uint32_t pull_count;       /* items that ask for everything in a range of which we hold nothing */

@@ -54,6 +54,7 @@ out:
 
 struct collect {
     struct docs_reply *reply;
+    bool has_given;
     enum hkv_err err;
 };
 
@@ -64,18 +65,40 @@ static bool collect_value(void *arg, const struct entry *e, bool has_content)
     return c->err == HKV_OK;
 }
 
+static bool look_for_given(void *arg, const struct entry *e, bool has_content)
+{
+    struct collect *c = arg;
+    struct fingerprint fp;
+    (void)has_content;
+    entry_fingerprint(e, &fp);
+    c->has_given = docs_set_has(&c->reply->given, &fp);
+    return !c->has_given;
+}
+
+/* Whether values there were sent before: what a frame has no room for is put off as one range, with what lies between. */
+static enum hkv_err has_given(struct split *s, const struct docs_pieces *pieces, struct docs_reply *reply, bool *has)
+{
+    struct collect collect = {.reply = reply};
+    for (size_t i = 0; i < pieces->count && reply->given.count > 0 && !collect.has_given; i++)
+        TRY(s->replica->ops->scan(s->replica, pieces->items[i], look_for_given, &collect));
+    *has = collect.has_given;
+    return HKV_OK;
+}
+
 static enum hkv_err answer_sub_range(struct docs_reply *reply, const struct docs_config *config, struct split *s,
                                      struct docs_range sub)
 {
     struct docs_summary sum;
+    struct docs_pieces pieces;
+    bool goes_late = config->late_values;
     TRY(docs_range_summarize(s->replica, sub, &sum));
-    if (sum.count > config->split_values || config->late_values) {
+    docs_range_pieces(sub, s->replica->ops->namespace(s->replica), &pieces);
+    if (sum.count <= config->split_values && !goes_late) TRY(has_given(s, &pieces, reply, &goes_late));
+    if (sum.count > config->split_values || goes_late) {
         struct fingerprint fp;
         docs_summary_fingerprint(&sum, &fp);
         return docs_reply_fingerprint(reply, sub, &fp);
     }
-    struct docs_pieces pieces;
-    docs_range_pieces(sub, s->replica->ops->namespace(s->replica), &pieces);
     struct collect collect = {.reply = reply};
     for (size_t i = 0; i < pieces.count; i++) {
         TRY(s->replica->ops->scan(s->replica, pieces.items[i], collect_value, &collect));

@@ -26,7 +26,8 @@ static uint64_t log_share(const struct kv *kv)
 int kv_checkpoint_pages(const struct kv *kv)
 {
     if (!kv->config.disk_bytes) return KV_CHECKPOINT_PAGES;
-    int pages = (int)(log_share(kv) / 5 * 4 / DB_LOG_FRAME_BYTES); /* zeros are written ahead: a quarter of its length */
+    /* A fifth is for the zeros that are written ahead: a quarter of what the log is long. */
+    int pages = (int)(log_share(kv) / 5 * 4 / DB_LOG_FRAME_BYTES);
     return pages > 1 ? pages : 1;
 }
 
