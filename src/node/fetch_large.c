@@ -187,13 +187,10 @@ static void store_done(struct job *job)
     if (item == NULL) {
         transfer_free(t);
     } else if (t->err == HKV_OK) {
-        fetch_item_end(fetcher, item);
+        fetch_item_end(item);
         sync_values_changed(fetcher->store->sync);
     } else {
-        item->transfer = NULL;
-        transfer_free(t);
-        item->candidate = FETCH_NOBODY;
-        fetch_item_next(fetcher, item);
+        fetch_item_failed(item);
     }
     fetch_task_ended(fetcher);
 }
@@ -209,15 +206,15 @@ static void store_complete(struct commit_task *task, enum hkv_err err)
 
 static void give_up(struct fetch_transfer *t)
 {
-    struct fetcher *fetcher = t->fetcher;
     struct fetch_item *item = t->item;
-    struct fetch_request *request = t->request;
-    node_log(fetcher->store, HKV_LOG_ERROR, "values", "a value cannot be written: %s", t->why.text);
-    item->transfer = NULL;
-    if (request != NULL) fetch_request_drop(request); /* its end finds no transfer, and the item already gone */
-    transfer_free(t);
-    item->candidate = FETCH_NOBODY;
-    fetch_item_next(fetcher, item);
+    node_log(t->fetcher->store, HKV_LOG_ERROR, "values", "a value cannot be written: %s", t->why.text);
+    if (t->request == NULL && !t->complete) { /* the item waits for its next provider, and begins anew there */
+        item->transfer = NULL;
+        transfer_free(t);
+        return;
+    }
+    if (t->request != NULL) fetch_request_drop(t->request); /* its end finds no transfer, and the item already gone */
+    fetch_item_failed(item);
 }
 
 static void work_done(struct job *job)

@@ -1,4 +1,5 @@
-/* What fetch.c (queue, connections, small values) and fetch_large.c (one large value) share. Network thread only. */
+/* What the files of the fetcher share: fetch.c (who is asked for what, connections), fetch_request.c (one stream),
+ * fetch_large.c (one large value), fetch_store.c (to and from the store). Network thread only. */
 #ifndef HKV_NODE_FETCH_PARTS_H
 #define HKV_NODE_FETCH_PARTS_H
 
@@ -10,8 +11,9 @@ struct fetch_request;
 
 #define FETCH_NOBODY SIZE_MAX
 
-/* A wanted value on its way: in exactly one queue or request at a time. */
+/* A wanted value on its way: in exactly one queue, request or task at a time. */
 struct fetch_item {
+    struct fetcher *fetcher;
     struct kv_wanted wanted;
     size_t candidate;                /* the next one to be asked: providers first, then the known peers */
     size_t passed_over;              /* the first of those shunned when their turn came, or FETCH_NOBODY */
@@ -22,6 +24,12 @@ struct fetch_item {
     uint64_t entry_length;           /* … and this is what the entry said */
     struct fetch_transfer *transfer; /* of a large value, once begun: survives a change of provider */
     struct fetch_item *next;
+
+    /* Nobody has it, which is being noted in the store. */
+    struct commit_task task;
+    struct job job;
+    uint64_t failed_us; /* kv_steady_us() */
+    enum hkv_err err;
 };
 
 struct fetch_items {
@@ -34,13 +42,14 @@ struct fetcher {
     struct hkv_store *store;
     struct fetch_peer *peers;
     size_t peer_count;
-    size_t item_count;          /* taken from the store and not yet ended */
-    size_t arriving_bytes;      /* of small values, on their way into the store */
-    size_t tasks;               /* jobs and commit tasks under way */
-    uint64_t wakes;             /* how often a peer came that may have what is missing */
-    struct env_timer timer;     /* when the store has something due again */
-    struct failed_task *failed; /* to be noted in the store once it takes writes again */
-    struct env_timer retry;
+    size_t item_count;              /* taken from the store and not yet ended */
+    size_t arriving_bytes;          /* of small values, on their way into the store */
+    size_t tasks;                   /* jobs and commit tasks under way */
+    uint64_t wakes;                 /* how often a peer came that may have what is missing */
+    struct env_timer timer;         /* when the store has something due again */
+    struct env_timer retry;         /* of the next two */
+    struct fetch_items failed;      /* to be noted in the store once it takes writes again */
+    struct take_task *half_begun;   /* there was no memory for all that was taken */
     bool asking;                    /* a take is under way */
     bool again;                     /* … and another is wanted behind it */
     void (*closed_done)(void *arg); /* set: closing */
@@ -83,16 +92,30 @@ struct fetch_request {
     struct fetch_transfer *transfer;
     bool over;       /* nothing more is taken from the stream */
     bool misbehaved; /* the peer: it stalled, or sent what is wrong */
+    bool slow;       /* the peer, and others may have the value */
 };
 
+/* ------------------------------------------------------------------------------------------ items */
+
+void fetch_items_init(struct fetch_items *items);
 void fetch_items_push(struct fetch_items *items, struct fetch_item *item);
 struct fetch_item *fetch_items_pop(struct fetch_items *items);
 
-/* The item could not be had from its present candidate: on to the next one, or back to the store as failed. */
-void fetch_item_next(struct fetcher *fetcher, struct fetch_item *item);
+/* Makes an item, and asks for it. False: no memory. */
+HKV_CHECK bool fetch_item_begin(struct fetcher *fetcher, const struct kv_wanted *wanted);
+
+/* Puts the item into the queue of its present candidate, or of the first one behind it that can be tried; back to the
+ * store as failed when there is none. Ends it when the fetcher is closing. */
+void fetch_item_assign(struct fetch_item *item);
+
+/* The same with the next candidate: it could not be had from the present one. */
+void fetch_item_next(struct fetch_item *item);
+
+/* Whether somebody who was not asked for it yet can be, and is neither dead nor shunned. */
+bool fetch_item_has_other(const struct fetch_item *item);
 
 /* The item is stored, or given up: it is freed, with its transfer. */
-void fetch_item_end(struct fetcher *fetcher, struct fetch_item *item);
+void fetch_item_end(struct fetch_item *item);
 
 /* A job or task of the fetcher ended. */
 void fetch_task_ended(struct fetcher *fetcher);
@@ -117,15 +140,50 @@ void fetch_large_detach(struct fetch_request *request);
 /* Frees a transfer at once, or when its worker is done. NULL is fine. */
 void fetch_large_free(struct fetch_transfer *transfer);
 
-/* ---- in fetch.c ---- */
+/* ------------------------------------------------------------------------------------------ peers */
 
-/* The transfer can take more again. */
+/* What waits for the peer, and what it was asked for, goes to others first. It is not left alone for good: of what only
+ * it has, one bad value should not keep the others away. */
+void fetch_peer_shun(struct fetch_peer *peer);
+
+/* Sends requests for what waits. */
+void fetch_peer_pump(struct fetch_peer *peer);
+
+/* Whether the last session with the peer was at another address than its connection is. The peer may have moved; or two
+ * processes run on copies of one data directory (holders.h), and the values of its entries are with the one that sent
+ * them. */
+bool fetch_peer_is_elsewhere(const struct fetch_peer *peer);
+
+/* ------------------------------------------------------------------------------------------ requests */
+
+/* Asks for the first of what waits. False: nothing was asked. */
+bool fetch_request_begin(struct fetch_peer *peer);
+
+/* The transfer can take more again; all of small values can. */
 void fetch_request_resume(struct fetch_request *request);
+void fetch_requests_resume(struct fetcher *fetcher);
 
 /* The transfer of the request is over, and its item taken care of: the end of the stream finds neither. */
 void fetch_request_done(struct fetch_request *request);
 
 /* The same before all has arrived: the stream is stopped. */
 void fetch_request_drop(struct fetch_request *request);
+
+/* ------------------------------------------------------------------------------------------ the store */
+
+void fetch_store_init(struct fetcher *fetcher);
+void fetch_store_close(struct fetcher *fetcher);
+
+/* Asks the store what is due, after the values that `waker` may have were made due; NULL: nobody. */
+void fetch_take(struct fetcher *fetcher, const struct endpoint_id *waker);
+
+/* Nobody has the item, or the store cannot take it: that is noted, and the item ends. */
+void fetch_item_failed(struct fetch_item *item);
+
+/* The content of the item at `request->ended` is whole; it is stored with others. Errors: HKV_E_NOMEM. */
+HKV_CHECK enum hkv_err fetch_value_received(struct fetch_request *request);
+
+/* Stores what was received so far. */
+void fetch_values_store(struct fetch_request *request);
 
 #endif

@@ -47,6 +47,7 @@ struct server;
 struct node_patience {
     uint64_t serve_stall_us;
     uint64_t fetch_progress_us;
+    uint64_t fetch_slow_bytes;
     uint64_t fetch_stop_us;
     uint64_t sync_first_byte_us;
     uint64_t sync_progress_us;

@@ -34,6 +34,7 @@ static enum hkv_err copy_options(struct hkv_store *store, const struct hkv_optio
     store->patience = (struct node_patience){
         .serve_stall_us = SERVE_STALL_US,
         .fetch_progress_us = FETCH_PROGRESS_US,
+        .fetch_slow_bytes = FETCH_SLOW_BYTES,
         .fetch_stop_us = FETCH_STOP_US,
         .sync_first_byte_us = SYNC_FIRST_BYTE_US,
         .sync_progress_us = SYNC_PROGRESS_US,

@@ -129,13 +129,13 @@
     X(VALUE_FREED_NEXT, "SELECT freed_us FROM value WHERE refs = 0 ORDER BY freed_us LIMIT 1")                         \
     X(VALUE_LIMIT_LOWERED, "UPDATE value INDEXED BY value_wanted SET state = 2, next_try_us = NULL "                   \
                            "WHERE state IN (0, 3) AND state = 0 AND length > ?1")                                      \
-    X(VALUE_LIMIT_RAISED, "UPDATE value INDEXED BY value_too_large SET state = 0, next_try_us = 0 WHERE state = 2 "    \
+    X(VALUE_LIMIT_RAISED, "UPDATE value INDEXED BY value_too_large SET state = 0, next_try_us = id WHERE state = 2 "   \
                           "AND length BETWEEN 0 AND ?1")                                                               \
     X(VALUE_BAD, "UPDATE value SET state = 3, next_try_us = ?2, since_us = ?3, tried_us = NULL, attempts = NULL "      \
                  "WHERE id = ?1")                                                                                      \
     X(VALUE_GOOD, "UPDATE value SET state = 1, next_try_us = NULL, since_us = NULL, tried_us = NULL, "                 \
                   "attempts = NULL, providers = NULL WHERE id = ?1")                                                   \
-    X(VALUE_LIMIT_BAD, "UPDATE value INDEXED BY value_bad SET next_try_us = CASE WHEN length <= ?1 THEN 0 END "        \
+    X(VALUE_LIMIT_BAD, "UPDATE value INDEXED BY value_bad SET next_try_us = CASE WHEN length <= ?1 THEN id END "       \
                        "WHERE state = 3")                                                                              \
     X(VALUES_BAD, "SELECT id, hash, length, since_us, attempts, next_try_us FROM value INDEXED BY value_bad "          \
                   "WHERE state = 3")                                                                                   \
