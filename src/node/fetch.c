@@ -65,9 +65,8 @@ static struct fetch_peer *peer_find(const struct fetcher *fetcher, const struct 
 static struct fetch_peer *peer_get(struct fetcher *fetcher, const struct endpoint_id *id);
 static bool dial(struct fetch_peer *peer);
 
-/* The id of the item's n-th candidate, or NULL when it is none (a repeat, removed, without address); `*end`: past the
- * last. */
-static const struct endpoint_id *candidate_id(const struct fetch_item *item, size_t n, bool *end)
+/* The item's n-th candidate, or NULL when it is none (a repeat, removed, without address); `*end`: past the last. */
+static const struct peer *candidate(const struct fetch_item *item, size_t n, bool *end)
 {
     const struct kv_wanted *w = &item->wanted;
     const struct peers *peers = &item->fetcher->store->peers;
@@ -82,51 +81,59 @@ static const struct endpoint_id *candidate_id(const struct fetch_item *item, siz
             if (endpoint_id_equal(&w->providers[i], &peer->id)) return NULL;
         if (!peer_is_selected(peer)) return NULL;
     }
-    return peer != NULL && peer->addrs.count > 0 ? &peer->id : NULL;
+    return peer != NULL && peer->addrs.count > 0 ? peer : NULL;
 }
 
-static bool is_dead(const struct fetch_peer *peer, uint64_t now_us)
+/* With what was noted for the present one alone. */
+static void change_candidate(struct fetch_item *item, size_t n)
 {
-    return !peer->opened && peer->dead_until_us > now_us;
-}
-
-bool fetch_item_has_other(const struct fetch_item *item)
-{
-    uint64_t now_us = env_mono_us(node_env(item->fetcher->store));
-    bool end = item->insists;
-    for (size_t n = item->candidate + 1; !end; n++) {
-        const struct endpoint_id *id = candidate_id(item, n, &end);
-        const struct fetch_peer *peer = id == NULL ? NULL : peer_find(item->fetcher, id);
-        if (id != NULL && (peer == NULL || (!is_dead(peer, now_us) && peer->shunned_until_us <= now_us))) return true;
-    }
-    return false;
+    item->candidate = n;
+    item->is_moved = false;
+    if (item->resized) item->wanted.length = item->entry_length;
+    item->resized = false;
 }
 
 /* After all others, those that were passed over have their turn, once. False: there are none. */
-static bool go_back(struct fetch_item *item)
+static bool go_back(struct fetch_item *item, uint64_t now_us)
 {
     if (item->passed_over == FETCH_NOBODY || item->insists) return false;
-    item->candidate = item->passed_over;
+    change_candidate(item, item->passed_over);
     item->insists = true;
+    item->insists_us = now_us;
     return true;
+}
+
+static bool has_news(const struct fetch_item *item)
+{
+    return item->insists && item->wakes != item->fetcher->wakes;
 }
 
 /* Somebody came who may have what only a shunned peer seemed to have. */
 static void begin_again(struct fetch_item *item)
 {
-    bool news = item->insists && item->wakes != item->fetcher->wakes;
+    bool news = has_news(item);
     item->wakes = item->fetcher->wakes;
     if (!news) return;
-    item->candidate = 0;
+    change_candidate(item, 0);
     item->passed_over = FETCH_NOBODY;
     item->insists = false;
 }
 
+static bool is_last_resort(const struct fetch_peer *peer, uint64_t now_us)
+{
+    return peer->shunned_until_us > now_us || peer->lacks_until_us > now_us;
+}
+
 static bool pass_over(struct fetch_item *item, const struct fetch_peer *peer, uint64_t now_us)
 {
-    if (item->insists || peer->shunned_until_us <= now_us) return false;
+    if (item->insists || !is_last_resort(peer, now_us)) return false;
     if (item->passed_over == FETCH_NOBODY) item->passed_over = item->candidate;
     return true;
+}
+
+static bool is_dead(const struct fetch_peer *peer, uint64_t now_us)
+{
+    return !peer->opened && peer->dead_until_us > now_us;
 }
 
 void fetch_item_assign(struct fetch_item *item)
@@ -138,12 +145,12 @@ void fetch_item_assign(struct fetch_item *item)
         return;
     }
     begin_again(item);
-    for (;; item->candidate++) {
+    for (;; change_candidate(item, item->candidate + 1)) {
         bool end;
-        const struct endpoint_id *id = candidate_id(item, item->candidate, &end);
-        if (end && !go_back(item)) break;
-        if (end) id = candidate_id(item, item->candidate, &end);
-        struct fetch_peer *peer = id == NULL ? NULL : peer_get(fetcher, id);
+        const struct peer *known = candidate(item, item->candidate, &end);
+        if (end && !go_back(item, now_us)) break;
+        if (end) known = candidate(item, item->candidate, &end);
+        struct fetch_peer *peer = known == NULL ? NULL : peer_get(fetcher, &known->id);
         if (peer == NULL || is_dead(peer, now_us)) continue;
         if (pass_over(item, peer, now_us)) continue;
         if (peer->conn == NULL && !dial(peer)) continue;
@@ -156,11 +163,32 @@ void fetch_item_assign(struct fetch_item *item)
 
 void fetch_item_next(struct fetch_item *item)
 {
-    item->candidate++;
-    item->is_moved = false;
-    if (item->resized) item->wanted.length = item->entry_length;
-    item->resized = false;
+    change_candidate(item, item->candidate + 1);
     fetch_item_assign(item);
+}
+
+/* Whether the candidate can be asked and may be twice as fast, as far as is known. */
+static bool is_faster(const struct fetch_item *item, size_t n, uint64_t pace, uint64_t now_us, bool *end)
+{
+    const struct peer *known = candidate(item, n, end);
+    if (known == NULL || known->failures > 0) return false;
+    const struct fetch_peer *peer = peer_find(item->fetcher, &known->id);
+    if (peer == NULL) return true;
+    return !is_dead(peer, now_us) && !is_last_resort(peer, now_us) && peer->pace / 2 >= pace;
+}
+
+/* Those behind the present candidate were not asked yet, and those passed over were only slow. Where all had their turn,
+ * only somebody who came since is a reason to ask them again, now and then. */
+bool fetch_item_has_faster(const struct fetch_item *item, uint64_t pace)
+{
+    uint64_t now_us = env_mono_us(node_env(item->fetcher->store));
+    bool all_again = has_news(item) && now_us - item->insists_us >= FETCH_SHUN_US;
+    bool end = item->insists && !all_again;
+    if (!item->insists && item->passed_over != FETCH_NOBODY && is_faster(item, item->passed_over, pace, now_us, &end))
+        return true;
+    for (size_t n = all_again ? 0 : item->candidate + 1; !end; n++)
+        if (n != item->candidate && is_faster(item, n, pace, now_us, &end)) return true;
+    return false;
 }
 
 bool fetch_item_begin(struct fetcher *fetcher, const struct kv_wanted *wanted)
@@ -220,6 +248,14 @@ void fetch_peer_shun(struct fetch_peer *peer)
     move_waiting(peer, true);
 }
 
+void fetch_peer_lacks(struct fetch_peer *peer)
+{
+    if (++peer->lacks < FETCH_LACKS_MAX) return;
+    peer->lacks = 0;
+    peer->lacks_until_us = env_mono_us(node_env(peer->fetcher->store)) + FETCH_SHUN_US;
+    move_waiting(peer, true);
+}
+
 static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t code, const char *why)
 {
     struct fetch_peer *peer = transport_conn_user(conn);
@@ -234,6 +270,7 @@ static void conn_closed(struct transport_conn *conn, enum hkv_err err, uint64_t 
     peer->conn = NULL;
     peer->opened = false;
     env_timer_cancel(env, &peer->idle);
+    env_timer_cancel(env, &peer->watch);
     /* Closed in order, when it was unused: the items may dial again. */
     move_waiting(peer, err == HKV_OK && (peer->useful || peer->at_met));
     check_closed(fetcher);
@@ -252,6 +289,38 @@ static void idle_fired(struct env_timer *timer)
         move_waiting(peer, false);
     } else if (peer->conn != NULL && peer->requests == NULL)
         transport_conn_close(peer->conn, 0, "idle");
+}
+
+/* ---- its pace ---- */
+
+/* From now on, of the requests that have begun to bring something. */
+static void watch_begin(struct fetch_peer *peer)
+{
+    struct hkv_store *store = peer->fetcher->store;
+    peer->mark = peer->received;
+    peer->was_held = false;
+    for (struct fetch_request *r = peer->requests; r != NULL; r = r->next) r->watched = r->received > 0;
+    env_timer_set(node_env(store), &peer->watch, env_mono_us(node_env(store)) + store->patience.fetch_progress_us);
+}
+
+static bool has_watched(const struct fetch_peer *peer)
+{
+    const struct fetch_request *r = peer->requests;
+    while (r != NULL && (!r->watched || r->over)) r = r->next;
+    return r != NULL;
+}
+
+/* It is slow when all its streams together brought little, and one of them took longer than that. New items go to others
+ * first, and so does what others may bring faster. */
+static void watch_fired(struct env_timer *timer)
+{
+    struct fetch_peer *peer = (struct fetch_peer *)(void *)((char *)timer - offsetof(struct fetch_peer, watch));
+    uint64_t bytes = peer->received - peer->mark;
+    bool is_slow = !peer->was_held && has_watched(peer) && bytes < peer->fetcher->store->patience.fetch_slow_bytes;
+    peer->pace = is_slow ? bytes : UINT64_MAX;
+    if (is_slow) fetch_requests_leave(peer);
+    watch_begin(peer);
+    if (is_slow) fetch_peer_shun(peer);
 }
 
 static struct fetch_peer *peer_find(const struct fetcher *fetcher, const struct endpoint_id *id)
@@ -277,14 +346,18 @@ static struct fetch_peer *peer_get(struct fetcher *fetcher, const struct endpoin
         struct fetch_peer *unused = peer_unused(fetcher);
         if (unused == NULL) return NULL;
         unused->id = *id;
-        unused->dead_until_us = unused->shunned_until_us = 0;
+        unused->dead_until_us = unused->shunned_until_us = unused->lacks_until_us = unused->lacks = 0;
+        unused->pace = UINT64_MAX;
+        unused->at_met = false;
         return unused;
     }
     struct fetch_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) return NULL;
     peer->fetcher = fetcher;
     peer->id = *id;
+    peer->pace = UINT64_MAX;
     peer->idle.fire = idle_fired;
+    peer->watch.fire = watch_fired;
     fetch_items_init(&peer->waiting);
     peer->next = fetcher->peers;
     fetcher->peers = peer;
@@ -328,17 +401,20 @@ void fetch_peer_pump(struct fetch_peer *peer)
     }
     while (peer->waiting.first != NULL && peer->request_count < FETCH_STREAMS_MAX)
         if (!fetch_request_begin(peer)) break;
-    if (peer->requests == NULL)
+    if (peer->requests == NULL) {
+        env_timer_cancel(env, &peer->watch);
         env_timer_set(env, &peer->idle, env_mono_us(env) + FETCH_IDLE_US);
-    else
+    } else {
+        if (peer->watch.due_us == 0) watch_begin(peer);
         env_timer_cancel(env, &peer->idle);
+    }
 }
 
 void fetcher_wake(struct fetcher *fetcher, const struct endpoint_id *peer)
 {
     struct fetch_peer *known = peer_get(fetcher, peer);
     if (known != NULL) {
-        known->dead_until_us = 0;
+        known->dead_until_us = known->lacks_until_us = 0;
         if (known->requests == NULL && known->waiting.count == 0 && fetch_peer_is_elsewhere(known)) {
             known->at_met = true;
             fetch_peer_pump(known);
@@ -346,7 +422,7 @@ void fetcher_wake(struct fetcher *fetcher, const struct endpoint_id *peer)
     }
     fetcher->wakes++;
     for (struct fetch_peer *p = fetcher->peers; p != NULL; p = p->next)
-        if (p->shunned_until_us > 0) move_waiting(p, true);
+        if (p->shunned_until_us > 0 || p->lacks_until_us > 0) move_waiting(p, true);
     fetch_take(fetcher, peer);
 }
 
@@ -370,6 +446,7 @@ void fetcher_close(struct fetcher *fetcher, void (*done)(void *arg), void *arg)
     fetch_store_close(fetcher);
     for (struct fetch_peer *p = fetcher->peers; p != NULL; p = p->next) {
         env_timer_cancel(node_env(fetcher->store), &p->idle);
+        env_timer_cancel(node_env(fetcher->store), &p->watch);
         if (p->conn != NULL) transport_conn_close(p->conn, 0, "");
     }
     check_closed(fetcher);

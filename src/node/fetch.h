@@ -23,10 +23,11 @@
 #define FETCH_PROGRESS_US     ((uint64_t)20000000) /* without progress, after which a request is given up */
 #define FETCH_STOP_US         ((uint64_t)5000000) /* a stream that was stopped and is still there costs the connection */
 #define FETCH_PROGRESS_BYTES  ((uint64_t)16 * 1024) /* in that time count as some */
-#define FETCH_SLOW_BYTES      ((uint64_t)1 << 20)   /* fewer are given up if another peer can be asked */
+#define FETCH_SLOW_BYTES      ((uint64_t)1 << 20)   /* of a peer, which is slow if it sends fewer in that time */
 #define FETCH_DIAL_US         ((uint64_t)2000000)   /* to a connection, after which others are asked */
 #define FETCH_DEAD_US         ((uint64_t)2000000)   /* an unreachable peer is not dialled again before */
 #define FETCH_SHUN_US         ((uint64_t)60000000)  /* a peer that stalled or lied is asked after all others */
+#define FETCH_LACKS_MAX       16                    /* so is one that had none of so many values in a row */
 #define FETCH_RETRY_US        ((uint64_t)5000000)   /* after which a store that failed is written to again */
 #define FETCH_ARRIVING_MAX    ((size_t)8 << 20)     /* bytes of small values on their way into the store */
 #define FETCH_FILE_BLOCK      ((size_t)256 * 1024)  /* handed to a worker at once */

@@ -18,6 +18,7 @@ struct fetch_item {
     size_t candidate;                /* the next one to be asked: providers first, then the known peers */
     size_t passed_over;              /* the first of those shunned when their turn came, or FETCH_NOBODY */
     bool insists;                    /* nobody else had it: those are asked now … */
+    uint64_t insists_us;             /* … since then (monotonic) … */
     uint64_t wakes;                  /* … unless the fetcher's have become more since */
     bool is_moved;                   /* the present candidate is asked a second time, at its other address */
     bool resized;                    /* `wanted.length` is what the present candidate says, … */
@@ -50,8 +51,8 @@ struct fetcher {
     struct env_timer retry;         /* of the next two */
     struct fetch_items failed;      /* to be noted in the store once it takes writes again */
     struct take_task *half_begun;   /* there was no memory for all that was taken */
-    bool asking;                    /* a take is under way */
-    bool again;                     /* … and another is wanted behind it */
+    size_t takes;                   /* that are under way or half begun */
+    bool again;                     /* … and another is wanted behind them */
     void (*closed_done)(void *arg); /* set: closing */
     void *closed_arg;
     bool closing;
@@ -67,8 +68,15 @@ struct fetch_peer {
     bool at_met;               /* the next dial goes to peer.met alone, once this connection is unused */
     bool useful;               /* this connection has brought something */
     uint64_t dead_until_us;    /* monotonic: not dialled before */
-    uint64_t shunned_until_us; /* it stalled or lied: not asked before for what another may have */
+    uint64_t shunned_until_us; /* it stalled, lied, or is slow: not asked before for what another may have */
+    uint64_t lacks_until_us;   /* the same: it had nothing of what it was asked for */
+    uint64_t lacks;            /* how often in a row */
     struct env_timer idle;     /* of an open connection; of a dialled one, after which what waits goes elsewhere */
+    struct env_timer watch;    /* of its pace, while there are requests */
+    uint64_t received;         /* bytes */
+    uint64_t mark;             /* of them, when `watch` was armed */
+    bool was_held;             /* since then it waited for the store: its pace was ours */
+    uint64_t pace;             /* bytes between two looks, when it was slow at the last one, or UINT64_MAX */
     struct fetch_items waiting;
     struct fetch_request *requests;
     size_t request_count;
@@ -90,9 +98,11 @@ struct fetch_request {
     uint64_t mark;              /* of them, when `progress` was armed */
     size_t unconsumed;          /* bytes that the peer may send again once the store has caught up */
     struct fetch_transfer *transfer;
+    bool watched;    /* it has brought something before the peer's `mark` */
+    bool refused;    /* the peer does not have what comes next */
     bool over;       /* nothing more is taken from the stream */
     bool misbehaved; /* the peer: it stalled, or sent what is wrong */
-    bool slow;       /* the peer, and others may have the value */
+    bool slow;       /* the peer, and others can be asked */
 };
 
 /* ------------------------------------------------------------------------------------------ items */
@@ -111,8 +121,8 @@ void fetch_item_assign(struct fetch_item *item);
 /* The same with the next candidate: it could not be had from the present one. */
 void fetch_item_next(struct fetch_item *item);
 
-/* Whether somebody who was not asked for it yet can be, and is neither dead nor shunned. */
-bool fetch_item_has_other(const struct fetch_item *item);
+/* Whether somebody else can be asked for it who may well be faster than `pace` (struct fetch_peer). */
+bool fetch_item_has_faster(const struct fetch_item *item, uint64_t pace);
 
 /* The item is stored, or given up: it is freed, with its transfer. */
 void fetch_item_end(struct fetch_item *item);
@@ -146,6 +156,10 @@ void fetch_large_free(struct fetch_transfer *transfer);
  * it has, one bad value should not keep the others away. */
 void fetch_peer_shun(struct fetch_peer *peer);
 
+/* It did not have what it was asked for. After FETCH_LACKS_MAX times in a row others are asked first for a while, or until
+ * it has had a good session: where values go slowly, they should not be asked of everybody one by one. */
+void fetch_peer_lacks(struct fetch_peer *peer);
+
 /* Sends requests for what waits. */
 void fetch_peer_pump(struct fetch_peer *peer);
 
@@ -162,6 +176,9 @@ bool fetch_request_begin(struct fetch_peer *peer);
 /* The transfer can take more again; all of small values can. */
 void fetch_request_resume(struct fetch_request *request);
 void fetch_requests_resume(struct fetcher *fetcher);
+
+/* Leaves the peer, which is slow, for those who may be faster. */
+void fetch_requests_leave(struct fetch_peer *peer);
 
 /* The transfer of the request is over, and its item taken care of: the end of the stream finds neither. */
 void fetch_request_done(struct fetch_request *request);

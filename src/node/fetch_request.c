@@ -28,9 +28,12 @@ static void request_stop(struct fetch_request *r)
     env_timer_set(node_env(store), &r->progress, env_mono_us(node_env(store)) + store->patience.fetch_stop_us);
 }
 
-static bool others_may_have(const struct fetch_request *r)
+/* What it was asked for goes elsewhere; what has come of it stays. */
+static void request_give_up(struct fetch_request *r, const char *why)
 {
-    return r->ended < r->item_count && fetch_item_has_other(r->items[r->ended]);
+    node_log(r->peer->fetcher->store, HKV_LOG_DEBUG, "values", "%s; its transfer is given up", why);
+    transport_stream_reset(r->stream, BLOBS_CODE_DROPPED);
+    request_stop(r);
 }
 
 static void progress_fired(struct env_timer *timer)
@@ -41,20 +44,28 @@ static void progress_fired(struct env_timer *timer)
     if (r->over) {
         peer->dead_until_us = env_mono_us(node_env(peer->fetcher->store)) + FETCH_DEAD_US;
         transport_conn_close(peer->conn, BLOBS_CODE_DROPPED, "a stream was left open");
-        return;
-    }
-    uint64_t bytes = request_is_full(r) ? UINT64_MAX : r->received - r->mark; /* then it is us who are slow */
-    r->misbehaved = bytes < FETCH_PROGRESS_BYTES;
-    r->slow = !r->misbehaved && bytes < peer->fetcher->store->patience.fetch_slow_bytes && others_may_have(r);
-    if (!r->misbehaved && !r->slow) {
+    } else if (request_is_full(r) || r->received - r->mark >= FETCH_PROGRESS_BYTES) {
         request_progress(r);
-        return;
+    } else {
+        r->misbehaved = true;
+        request_give_up(r, "a peer sends nothing");
+        fetch_peer_shun(peer);
     }
-    node_log(peer->fetcher->store, HKV_LOG_DEBUG, "values", "a peer sends %s; its transfer is given up",
-             r->misbehaved ? "nothing" : "little, and another may have more");
-    transport_stream_reset(r->stream, BLOBS_CODE_DROPPED);
-    request_stop(r);
-    fetch_peer_shun(peer);
+}
+
+static bool others_are_faster(const struct fetch_request *r)
+{
+    for (size_t i = r->ended; i < r->item_count; i++)
+        if (fetch_item_has_faster(r->items[i], r->peer->pace)) return true;
+    return false;
+}
+
+void fetch_requests_leave(struct fetch_peer *peer)
+{
+    for (struct fetch_request *r = peer->requests; r != NULL; r = r->next) {
+        r->slow = r->watched && !r->over && others_are_faster(r);
+        if (r->slow) request_give_up(r, "a peer is slow, and others can be asked");
+    }
 }
 
 void fetch_request_done(struct fetch_request *r)
@@ -91,7 +102,11 @@ static enum hkv_err request_feed(struct fetch_request *r, struct slice bytes)
 
 void fetch_request_resume(struct fetch_request *r)
 {
-    if (r->unconsumed == 0 || r->stream == NULL || request_is_full(r)) return;
+    if (r->unconsumed == 0 || r->stream == NULL) return;
+    if (request_is_full(r)) {
+        r->peer->was_held = true;
+        return;
+    }
     size_t len = r->unconsumed;
     r->unconsumed = 0;
     transport_stream_consumed(r->stream, len);
@@ -133,6 +148,7 @@ static void stream_data(struct transport_stream *stream, struct slice bytes, boo
         return;
     }
     r->received += bytes.len;
+    r->peer->received += bytes.len;
     r->unconsumed += bytes.len;
     fetch_request_resume(r);
 }
@@ -157,6 +173,8 @@ static void request_settle(struct fetch_request *r)
     fetch_large_detach(r);
     fetch_values_store(r);
     peer->useful = peer->useful || r->ended > 0;
+    if (r->ended > 0) peer->lacks = 0;
+    bool lacks = r->refused && r->ended == 0;
     for (size_t i = r->ended; i < r->item_count; i++) {
         bool failed = i == r->ended && !r->slow && (was_large || !r->items[i]->resized);
         if (failed && !r->misbehaved && !r->items[i]->is_moved && fetch_peer_is_elsewhere(peer)) {
@@ -170,6 +188,7 @@ static void request_settle(struct fetch_request *r)
             fetch_items_push(&peer->waiting, r->items[i]);
         }
     }
+    if (lacks) fetch_peer_lacks(peer);
 }
 
 static void request_free(struct fetch_request *r)
@@ -194,7 +213,8 @@ static void stream_closed(struct transport_stream *stream)
 
 static void stream_reset(struct transport_stream *stream, uint64_t code)
 {
-    (void)stream, (void)code; /* `closed` follows: our own side is finished */
+    struct fetch_request *r = transport_stream_user(stream);
+    r->refused = !r->over && code == BLOBS_CODE_INTERNAL; /* `closed` follows: our own side is finished */
 }
 
 static void stream_stopped(struct transport_stream *stream, uint64_t code)

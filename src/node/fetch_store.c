@@ -209,15 +209,16 @@ static void take_end(struct take_task *take)
 {
     struct fetcher *fetcher = take->fetcher;
     struct env *env = node_env(fetcher->store);
-    fetcher->asking = false;
+    fetcher->takes--;
     if (take->err != HKV_OK) { /* the disk is failing */
         ask_later(fetcher);
     } else {
         if (take->next_due_us > 0 && !is_full(fetcher)) {
-            uint64_t wait_us = take->next_due_us > take->now_us ? take->next_due_us - take->now_us : 0;
+            uint64_t now_us = kv_steady_us(fetcher->store->kv);
+            uint64_t wait_us = take->next_due_us > now_us ? take->next_due_us - now_us : 0;
             env_timer_set(env, &fetcher->timer, env_mono_us(env) + wait_us + 1000);
         }
-        if (fetcher->again) {
+        if (fetcher->again && fetcher->takes == 0) {
             fetcher->again = false;
             fetcher_kick(fetcher);
         }
@@ -275,14 +276,14 @@ void fetch_take(struct fetcher *fetcher, const struct endpoint_id *waker)
     if (waker != NULL) take->waker = *waker;
     take->max = room;
     take->now_us = kv_steady_us(fetcher->store->kv);
-    fetcher->asking = true;
+    fetcher->takes++;
     fetcher->tasks++;
     committer_submit(&fetcher->store->committer, &take->task);
 }
 
 void fetcher_kick(struct fetcher *fetcher)
 {
-    if (fetcher->asking) {
+    if (fetcher->takes > 0) {
         fetcher->again = true;
         return;
     }

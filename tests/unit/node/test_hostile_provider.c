@@ -341,7 +341,7 @@ static void of_two_copies_the_one_that_was_met_last_is_asked_too(void **state)
 static void look(struct hkv_store *store, void *arg)
 {
     const struct fetcher *fetcher = store->fetcher;
-    *(bool *)arg = fetcher->item_count >= FETCH_QUEUE_MAX && !fetcher->asking && fetcher->timer.due_us == 0;
+    *(bool *)arg = fetcher->item_count >= FETCH_QUEUE_MAX && fetcher->takes == 0 && fetcher->timer.due_us == 0;
 }
 
 static bool waits_for_room(void *arg)
