@@ -253,6 +253,8 @@ static void slow_streams_do_not_hold_up_what_others_have(void **state)
     rig->awaited = FETCH_STREAMS_MAX;
     run(rig, awaited_is_shown, "the last value comes from the second peer");
     assert_int_equal(rig->second.answer_count, 1);
+    for (size_t i = 0; i < FETCH_STREAMS_MAX; i++)
+        assert_true(rig->first.answers[i].sent < rig->first.answers[i].bytes.len);
 }
 
 static void a_provider_that_has_nothing_is_not_asked_for_everything(void **state)
