@@ -236,19 +236,19 @@ static const struct transport_stream_events stream_events = {
     .closed = stream_closed,
 };
 
-/* Takes from the queue what one request asks for: one large value, or many small ones. */
+/* Takes from the queue, which is not empty, what one request asks for: one large value, or many small ones. */
 static enum hkv_err request_fill(struct fetch_request *r)
 {
     struct fetch_items *waiting = &r->peer->waiting;
     uint64_t bytes = 0;
-    while (waiting->first != NULL && r->item_count < FETCH_BATCH_VALUES) {
+    do {
         uint64_t length = waiting->first->wanted.length;
         bool large = length > KV_VALUE_INLINE_MAX;
         if (r->item_count > 0 && (large || bytes + length > FETCH_BATCH_BYTES)) break;
         r->items[r->item_count++] = fetch_items_pop(waiting);
         if (large) return fetch_large_begin(r, r->items[0]);
         bytes += length;
-    }
+    } while (waiting->first != NULL && r->item_count < FETCH_BATCH_VALUES);
     struct blobs_want *wants = calloc(r->item_count, sizeof *wants);
     if (wants == NULL) return error_set(HKV_E_NOMEM, "no memory to fetch values");
     for (size_t i = 0; i < r->item_count; i++)
