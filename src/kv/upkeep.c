@@ -9,7 +9,8 @@
 enum hkv_err kv_log_mend(struct kv *kv)
 {
     if (!kv->log_is_suspect) return HKV_OK;
-    TRY(db_log_rewrite(&kv->db));
+    /* What begins again holds nothing that the database lacks, and may have a new head and no frame yet. */
+    TRY(db_log_rewrite(&kv->db, kv->log_is_used_again ? 0 : (uint64_t)kv->wal_pages));
     kv->log_is_suspect = false;
     return HKV_OK;
 }

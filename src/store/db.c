@@ -128,7 +128,7 @@ static int rewrite_piece(sqlite3_file *log, void *room, int len, sqlite3_int64 o
 
 /* In the pieces in which SQLite itself reads and writes: a VFS may look at them. Up to the first frame with other salts
  * than the head's, where the log ends (walformat.html): what follows is of an earlier log, or not written yet. */
-static int rewrite_log(sqlite3_file *log, uint8_t room[DB_PAGE_BYTES])
+static int rewrite_log(sqlite3_file *log, uint8_t room[DB_PAGE_BYTES], uint64_t *frames)
 {
     uint8_t salts[DB_LOG_SALTS_BYTES];
     sqlite3_int64 length = 0;
@@ -142,19 +142,24 @@ static int rewrite_log(sqlite3_file *log, uint8_t room[DB_PAGE_BYTES])
         if (code == SQLITE_OK && memcmp(room + DB_LOG_FRAME_SALTS, salts, sizeof salts) != 0) break;
         if (code == SQLITE_OK) code = log->pMethods->xWrite(log, room, DB_LOG_FRAME_HEAD_BYTES, at);
         if (code == SQLITE_OK) code = rewrite_piece(log, room, DB_PAGE_BYTES, at + DB_LOG_FRAME_HEAD_BYTES);
+        *frames += code == SQLITE_OK;
     }
     return code == SQLITE_OK ? log->pMethods->xSync(log, SQLITE_SYNC_FULL) : code;
 }
 
-enum hkv_err db_log_rewrite(struct db *db)
+enum hkv_err db_log_rewrite(struct db *db, uint64_t frames_known)
 {
     sqlite3_file *log = NULL;
+    uint64_t frames = 0;
     int code = sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
     if (code != SQLITE_OK || !log || !log->pMethods) return HKV_OK; /* no log yet, so nothing in it */
     void *room = malloc(DB_PAGE_BYTES);
     if (!room) return error_set(HKV_E_NOMEM, "%s: writing the log again", db->path);
-    code = rewrite_log(log, room);
+    code = rewrite_log(log, room, &frames);
     free(room);
+    if (code == SQLITE_OK && frames < frames_known)
+        return error_set(HKV_E_CORRUPT, "%s-wal: frame %" PRIu64 " is not what was written; " DB_REMEDY, db->path,
+                         frames + 1);
     if (code == SQLITE_OK) return HKV_OK;
     if (code == SQLITE_IOERR_DATA) return error_set(HKV_E_CORRUPT, "%s", checked_vfs_damage());
     return error_set(class_of(db->handle, code), "%s-wal: writing the log again after a failed sync: %s (SQLite %d)",

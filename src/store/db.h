@@ -71,8 +71,9 @@ HKV_CHECK enum hkv_err db_cache_resize(struct db *db, uint64_t cache_bytes);
 
 /* Writes the write-ahead log once more, as far as it goes, and syncs it. Needed after a sync of the log has failed: the
  * system may have marked what it could not write as written, and a checkpoint would then change the database while the
- * log that could mend it after a power cut has holes. Only the writer, outside a transaction; readers may go on. */
-HKV_CHECK enum hkv_err db_log_rewrite(struct db *db);
+ * log that could mend it after a power cut has holes. `frames_known` of this run are in it: when the file shows fewer,
+ * that is HKV_E_CORRUPT, and no end of the log. Only the writer, outside a transaction; readers may go on. */
+HKV_CHECK enum hkv_err db_log_rewrite(struct db *db, uint64_t frames_known);
 
 /* Syncs the write-ahead log: what was committed so far survives power loss. The writer. */
 HKV_CHECK enum hkv_err db_log_sync(struct db *db);

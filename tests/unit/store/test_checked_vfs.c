@@ -486,7 +486,7 @@ static void a_log_that_is_written_again_gets_no_longer(void **state)
         struct image before, after;
         add_rows(&db, TRANSACTIONS + uses);
         image_take(w, &before);
-        for (int i = 0; i < 3; i++) ok(db_log_rewrite(&db));
+        for (int i = 0; i < 3; i++) ok(db_log_rewrite(&db, 1));
         image_take(w, &after);
         assert_int_equal(after.len[1], before.len[1]);
         assert_memory_equal(after.bytes[1], before.bytes[1], before.len[1]);
@@ -494,6 +494,23 @@ static void a_log_that_is_written_again_gets_no_longer(void **state)
         image_fini(&after);
         assert_true(frames_in_log(&db) > 0);
     }
+    db_close(&db);
+}
+
+/* The system has forgotten what it could not write, and reads what was there before. */
+static void a_frame_that_is_gone_is_not_taken_for_the_end_of_the_log(void **state)
+{
+    static const uint8_t before[DB_LOG_FRAME_BYTES];
+    struct world *w = *state;
+    struct db db;
+    image_put(w, &w->image);
+    ok(open_at(w, true, &db));
+    int fd = open(w->path[1], O_RDWR);
+    off_t at = (off_t)(DB_LOG_HEAD_BYTES + (last_frame(w) - 1) * DB_LOG_FRAME_BYTES);
+    assert_int_equal(pwrite(fd, before, sizeof before, at), sizeof before);
+    close(fd);
+    assert_refused(db_log_rewrite(&db, last_frame(w)), w->path[1]);
+    (void)sqlite3_db_config(db.handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     db_close(&db);
 }
 
@@ -537,6 +554,7 @@ int main(void)
         TEST(a_log_without_syncs_is_cut_at_a_hole),
         TEST(syncs_seldom_find_a_longer_log),
         TEST(a_log_that_is_written_again_gets_no_longer),
+        TEST(a_frame_that_is_gone_is_not_taken_for_the_end_of_the_log),
         TEST(a_frame_that_changes_while_the_store_runs_is_refused_when_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
