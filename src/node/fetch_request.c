@@ -53,11 +53,13 @@ static void progress_fired(struct env_timer *timer)
     }
 }
 
+/* Judged by one item, for each look goes through all peers: the first that has not come back from everybody else. */
 static bool others_are_faster(const struct fetch_request *r)
 {
-    for (size_t i = r->ended; i < r->item_count; i++)
-        if (fetch_item_has_faster(r->items[i], r->peer->pace)) return true;
-    return false;
+    size_t i = r->ended;
+    while (i < r->item_count && r->items[i]->insists) i++;
+    if (i == r->item_count) i = r->ended;
+    return i < r->item_count && fetch_item_has_faster(r->items[i], r->peer->pace);
 }
 
 void fetch_requests_leave(struct fetch_peer *peer)
